@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_BASE_FS_H
+#define LIB_BASE_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/base/err.h"
+
+struct job;
+
+/* Files.  Everything may block on a disk; large copies belong on workers. */
+
+char *fs_join(const char *dir, const char *name); /* owned: dir/name; name alone when absolute */
+char *fs_dirname(const char *path);		  /* owned */
+const char *fs_basename(const char *path);	  /* borrowed from path */
+/* Owned: "~" and "~/x" expanded (HOME, else the password database), relative ones joined to base
+ * (NULL: the working directory), "." and ".." and double slashes folded as text. */
+char *fs_expand(const char *path, const char *base);
+char *fs_home(void); /* owned; NULL when unknown */
+
+int fs_mkdirs(const char *path, mode_t mode, struct err *err); /* like mkdir -p */
+/* Reads a whole regular file (or /proc file) of at most max bytes; zero terminated, owned. */
+int fs_read(const char *path, size_t max, char **ret_data, size_t *ret_len, struct err *err);
+int fs_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *ret_len,
+    struct err *err); /* from offset 0; fd must be a regular file */
+/* Durable replacement: temporary name beside, written, synced, renamed, folder synced.
+ * The mode holds from the first byte. */
+int fs_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
+int fs_append(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
+int fs_sync_dir(const char *path, struct err *err);
+/* Copies a regular file into a new file (reflink when possible, holes kept), synced.  job may be
+ * NULL; cancelled: E_CANCELLED.  The target is removed on failure. */
+int fs_copy_fd(int from_fd, const char *from_name, const char *to_path, mode_t mode,
+    struct job *job, struct err *err);
+bool fs_exists(const char *path);
+int fs_remove_tree(const char *path, struct err *err); /* follows no link; a missing path is fine */
+int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *err);
+int fs_write_all(int fd, const void *data, size_t len); /* 0 or -1 with errno */
+/* Longest path that fits sockaddr_un, the zero not counted. */
+#define FS_SOCKET_PATH_MAX 107
+
+#endif

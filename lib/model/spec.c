@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "lib/model/spec.h"
+
+#include <string.h>
+
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+const char *const backend_names[] = { "default", "qemu", "propolis", "noop", NULL };
+const char *const network_names[] = { "user", "none", "tap", "vnic", NULL };
+const char *const firmware_names[] = { "bios", "uefi", NULL };
+const char *const run_when_names[] = { "once", "always", NULL };
+
+#define MIB (1ULL << 20)
+#define GIB (1ULL << 30)
+#define DAY_MS (24ULL * 3600 * 1000)
+
+/* clang-format off */
+static const struct field network_fields[] = {
+	FIELD(struct network_spec, type,   FIELD_ENUM,   .words = network_names, .fallback = "user", .text = "how the machine is connected"),
+	FIELD(struct network_spec, bridge, FIELD_STRING, .min = 1, .max = 15, .text = "tap: the host's bridge"),
+	FIELD(struct network_spec, name,   FIELD_STRING, .min = 1, .max = 31, .text = "vnic: the link on the host"),
+	FIELD_END
+};
+
+static const struct field cloud_init_fields[] = {
+	FIELD(struct cloud_init_spec, hostname,  FIELD_STRING, .min = 1, .max = 253, .text = "the guest's host name; default: the machine's name"),
+	FIELD(struct cloud_init_spec, ssh_key,   FIELD_FILE,   .text = "public key that may log in"),
+	FIELD(struct cloud_init_spec, user_data, FIELD_FILE,   .text = "your own cloud-init user-data"),
+	FIELD_END
+};
+
+static const struct field ssh_fields[] = {
+	FIELD(struct ssh_spec, user,        FIELD_STRING, .min = 1, .max = 64, .text = "who to log in as; default: vm"),
+	FIELD(struct ssh_spec, private_key, FIELD_FILE,   .secret = true, .text = "private key to log in with; default: one made for the machine"),
+	FIELD_END
+};
+
+static const struct field shell_fields[] = {
+	FIELD_NAMED("inline", struct shell_step, run_inline, FIELD_STRING, .min = 1, .max = 1 << 20, .text = "commands for the login shell"),
+	FIELD(struct shell_step, script,     FIELD_FILE, .text = "a script to copy and run"),
+	FIELD(struct shell_step, env,        FIELD_ENV,  .text = "environment variables"),
+	FIELD(struct shell_step, run,        FIELD_ENUM, .words = run_when_names, .fallback = "once", .text = "once for a disk and content, or always"),
+	FIELD(struct shell_step, as,         FIELD_STRING, .min = 1, .max = 64, .text = "the user to run as, by sudo; default: the SSH user"),
+	FIELD_NAMED("timeout", struct shell_step, timeout_ms, FIELD_DURATION, .min = 1, .max = 7 * DAY_MS, .fallback = "1h", .text = "how long the step may take"),
+	FIELD_END
+};
+
+static const struct field file_fields[] = {
+	FIELD(struct file_step, source,      FIELD_FILE,   .required = true, .text = "the file on this side"),
+	FIELD(struct file_step, destination, FIELD_STRING, .required = true, .min = 1, .text = "its path in the guest"),
+	FIELD(struct file_step, mode,        FIELD_STRING, .min = 3, .max = 5, .fallback = "0644", .text = "permission bits, octal, in quotes"),
+	FIELD(struct file_step, owner,       FIELD_STRING, .min = 1, .max = 129, .text = "user or user:group; default: the SSH user"),
+	FIELD(struct file_step, run,         FIELD_ENUM,   .words = run_when_names, .fallback = "once", .text = "once for a disk and content, or always"),
+	FIELD_NAMED("timeout", struct file_step, timeout_ms, FIELD_DURATION, .min = 1, .max = 7 * DAY_MS, .fallback = "1h", .text = "how long the step may take"),
+	FIELD_END
+};
+
+const struct field provision_step_fields[] = {
+	FIELD(struct provision_step, shell, FIELD_OBJECT, .fields = shell_fields, .shorthand = "inline", .text = "run a command or a script"),
+	FIELD(struct provision_step, file,  FIELD_OBJECT, .fields = file_fields, .text = "copy a file into the guest"),
+	FIELD_END
+};
+
+const struct field vm_spec_fields[] = {
+	FIELD(struct vm_spec, name,     FIELD_NAME,   .required = true, .text = "the machine's name"),
+	FIELD(struct vm_spec, backend,  FIELD_ENUM,   .words = backend_names, .fallback = "default", .text = "the hypervisor; default: the platform's"),
+	FIELD(struct vm_spec, image,    FIELD_FILE,   .text = "the disk image to start from"),
+	FIELD(struct vm_spec, vcpus,    FIELD_UINT,   .min = 1, .max = 255, .fallback = "1", .text = "virtual processors"),
+	FIELD_NAMED("memory", struct vm_spec, memory_bytes, FIELD_SIZE, .unit = MIB, .min = 16 * MIB, .max = 16384 * GIB, .fallback = "1024", .text = "memory"),
+	FIELD_NAMED("disk", struct vm_spec, disk_bytes, FIELD_SIZE, .unit = GIB, .min = MIB, .max = 65536 * GIB, .text = "size of the disk; default: the image's"),
+	FIELD(struct vm_spec, network,  FIELD_OBJECT, .fields = network_fields, .shorthand = "type", .text = "the network; default: user"),
+	FIELD(struct vm_spec, firmware, FIELD_ENUM,   .words = firmware_names, .fallback = "bios", .text = "what starts the guest"),
+	FIELD(struct vm_spec, cloud_init, FIELD_OBJECT, .fields = cloud_init_fields, .text = "set the guest up by cloud-init"),
+	FIELD(struct vm_spec, ssh,      FIELD_OBJECT, .fields = ssh_fields, .text = "how to log in"),
+	FIELD(struct vm_spec, provision, FIELD_OBJECTS, .fields = provision_step_fields, .size = sizeof(struct provision_step), .max = 1000, .text = "steps to run, in order"),
+	FIELD(struct vm_spec, depends_on, FIELD_STRINGS, .text = "machines that must be provisioned first"),
+	FIELD_END
+};
+/* clang-format on */
+
+struct checker {
+	const struct field_options *options;
+	const char *prefix;
+	size_t problems;
+};
+
+static void
+report(struct checker *c, const char *path, const char *text, const char *hint)
+{
+	CLEANUP_FREE char *full = c->prefix[0] != '\0' ? xasprintf("%s.%s", c->prefix, path)
+						       : xstrdup(path);
+	struct err err = ERR_INIT;
+
+	err_set(&err, E_PARAMS, "%s", text);
+	if (hint != NULL)
+		err_hint(&err, "%s", hint);
+	err_object(&err, full);
+	c->problems++;
+	if (c->options->on_problem != NULL)
+		c->options->on_problem(c->options->arg, full, &err);
+}
+
+static bool
+octal_mode(const char *mode)
+{
+	return strspn(mode, "01234567") == strlen(mode) && strlen(mode) <= 4;
+}
+
+static void
+check_step(struct checker *c, const struct provision_step *step, size_t index)
+{
+	CLEANUP_FREE char *path = xasprintf("provision[%zu]", index);
+
+	if (step->shell.present == step->file.present) {
+		report(c, path, "needs exactly one of shell and file", NULL);
+		return;
+	}
+	if (step->shell.present &&
+	    (step->shell.run_inline != NULL) == (step->shell.script.kind != FILE_NONE)) {
+		CLEANUP_FREE char *shell = xasprintf("%s.shell", path);
+
+		report(c, shell, "needs exactly one of inline and script", NULL);
+	}
+	if (step->file.present && step->file.mode != NULL && !octal_mode(step->file.mode)) {
+		CLEANUP_FREE char *mode = xasprintf("%s.file.mode", path);
+
+		report(c, mode, "is not an octal mode", "write it in quotes, such as \"0640\"");
+	}
+}
+
+static void
+check_network(struct checker *c, const struct network_spec *net)
+{
+	if (net->bridge != NULL && net->type != NETWORK_TAP)
+		report(c, "network.bridge", "belongs to network type tap", NULL);
+	if (net->name != NULL && net->type != NETWORK_VNIC)
+		report(c, "network.name", "belongs to network type vnic", NULL);
+	if (net->name == NULL && net->type == NETWORK_VNIC)
+		report(c, "network.name", "is missing: a vnic needs the name of its link", NULL);
+}
+
+size_t
+vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field_options *options)
+{
+	struct checker c = { .options = options, .prefix = prefix };
+	const char *host = spec->cloud_init.hostname;
+
+	check_network(&c, &spec->network);
+	if (host != NULL && (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+					  "0123456789-.") != strlen(host) ||
+				host[0] == '-' || host[0] == '.'))
+		report(&c, options->kebab ? "cloud-init.hostname" : "cloud_init.hostname",
+		    "is not a host name", "use letters, digits, '-' and '.'");
+	for (size_t i = 0; i < spec->provision.count; i++)
+		check_step(&c, vm_spec_step(spec, i), i);
+	return c.problems;
+}
+
+void
+vm_spec_release(struct vm_spec *spec)
+{
+	fields_release(vm_spec_fields, spec);
+}
+
+const struct provision_step *
+vm_spec_step(const struct vm_spec *spec, size_t index)
+{
+	return (const struct provision_step *)spec->provision.items + index;
+}
+
+const char *
+vm_spec_user(const struct vm_spec *spec)
+{
+	return spec->ssh.user != NULL ? spec->ssh.user : "vm";
+}

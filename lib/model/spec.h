@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_MODEL_SPEC_H
+#define LIB_MODEL_SPEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/model/field.h"
+
+/* What a machine shall be: the fields of a VMFile machine, of vm.create and of the store, in one
+ * table.  Files are references; lib/ never opens those that a client named. */
+
+enum backend { BACKEND_DEFAULT, BACKEND_QEMU, BACKEND_PROPOLIS, BACKEND_NOOP, BACKENDS };
+enum network_type { NETWORK_USER, NETWORK_NONE, NETWORK_TAP, NETWORK_VNIC, NETWORKS };
+enum firmware { FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARES };
+enum run_when { RUN_ONCE, RUN_ALWAYS };
+
+extern const char *const backend_names[];  /* "default", "qemu", …, NULL */
+extern const char *const network_names[];  /* "user", "none", "tap", "vnic", NULL */
+extern const char *const firmware_names[];
+extern const char *const run_when_names[];
+
+struct network_spec {
+	bool present;
+	int type;     /* enum network_type */
+	char *bridge; /* tap */
+	char *name;   /* vnic: the link */
+};
+
+struct cloud_init_spec {
+	bool present;
+	char *hostname;		   /* NULL: the machine's name */
+	struct file_ref ssh_key;   /* a public key file */
+	struct file_ref user_data; /* the user's own user-data */
+};
+
+struct ssh_spec {
+	bool present;
+	char *user; /* NULL: vm */
+	struct file_ref private_key;
+};
+
+struct shell_step {
+	bool present;
+	char *run_inline; /* key "inline" */
+	struct file_ref script;
+	struct env env;
+	int run; /* enum run_when */
+	char *as;
+	uint64_t timeout_ms; /* key "timeout"; 0: none was given */
+};
+
+struct file_step {
+	bool present;
+	struct file_ref source;
+	char *destination; /* a path in the guest, taken literally */
+	char *mode;	   /* octal text, "0644" by default */
+	char *owner;	   /* user or user:group; NULL: the SSH user */
+	int run;
+	uint64_t timeout_ms;
+};
+
+struct provision_step { /* exactly one is present */
+	bool present;
+	struct shell_step shell;
+	struct file_step file;
+};
+
+struct vm_spec {
+	bool present;
+	char *name;
+	int backend; /* enum backend; BACKEND_DEFAULT until the router chose */
+	struct file_ref image;
+	uint64_t vcpus;
+	uint64_t memory_bytes; /* key "memory", a bare number is MiB */
+	uint64_t disk_bytes;   /* key "disk", a bare number is GiB; 0: the image's size */
+	struct network_spec network;
+	int firmware;
+	struct cloud_init_spec cloud_init;
+	struct ssh_spec ssh;
+	struct objects provision; /* struct provision_step */
+	struct strings depends_on;
+};
+
+extern const struct field vm_spec_fields[];
+extern const struct field provision_step_fields[];
+
+/* What rows can not say: exactly one of shell and file, source with destination, step modes,
+ * a bridge only for tap, a vnic's name …  Paths start with prefix.  Returns the problems found. */
+size_t vm_spec_check(const struct vm_spec *spec, const char *prefix,
+    const struct field_options *options);
+void vm_spec_release(struct vm_spec *spec); /* what it owns; not the struct */
+const struct provision_step *vm_spec_step(const struct vm_spec *spec, size_t index);
+/* The SSH user: ssh.user, else "vm".  Borrowed. */
+const char *vm_spec_user(const struct vm_spec *spec);
+
+#endif
