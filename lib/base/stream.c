@@ -212,6 +212,27 @@ stream_create(struct loop *loop, int fd, const struct stream_handler *handler, v
 	return stream;
 }
 
+static void
+input_again(void *arg)
+{
+	struct stream *stream = arg;
+
+	stream->busy--; /* the hold that stream_set_handler took */
+	enter(stream);
+	if (!stream->dead && !stream->closed && (stream_buffered(stream) > 0 || stream->eof))
+		stream->handler->on_input(stream->arg);
+	leave(stream);
+}
+
+void
+stream_set_handler(struct stream *stream, const struct stream_handler *handler, void *arg)
+{
+	stream->handler = handler;
+	stream->arg = arg;
+	stream->busy++;
+	loop_post(stream->loop, input_again, stream);
+}
+
 int
 stream_detach(struct stream *stream)
 {
@@ -352,8 +373,8 @@ finish_now(void *arg)
 {
 	struct stream *stream = arg;
 
-	enter(stream);
 	stream->busy--; /* the hold that stream_finish took */
+	enter(stream);
 	if (!stream->dead && evbuffer_get_length(stream->out) == 0)
 		report_closed(stream, 0);
 	leave(stream);

@@ -19,6 +19,8 @@ struct stream_handler {
 /* fd: taken, made non-blocking.  handler, arg: borrowed for the stream's life. */
 struct stream *stream_create(struct loop *loop, int fd, const struct stream_handler *handler,
     void *arg);
+/* Another user takes over; what is buffered stays, and on_input is called soon if there is any. */
+void stream_set_handler(struct stream *stream, const struct stream_handler *handler, void *arg);
 void stream_destroy(struct stream *stream); /* closes the socket; queued output is lost */
 /* Hands over the socket and destroys the stream; buffered input is lost. */
 int stream_detach(struct stream *stream);

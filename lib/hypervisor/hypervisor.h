@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_HYPERVISOR_HYPERVISOR_H
+#define LIB_HYPERVISOR_HYPERVISOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+#include "lib/base/process.h"
+#include "lib/model/spec.h"
+
+struct json_object;
+struct loop;
+struct worker_pool;
+
+/* What the daemon asks of a hypervisor.  Loop thread only; nothing here blocks: what takes time
+ * ends in a callback, exactly once, also when the machine is closed meanwhile (E_CANCELLED).
+ * A callback may close the machine. */
+
+enum hv_capability { /* bits */
+	HV_CAN_SUSPEND = 1 << 0,
+	HV_CAN_USER_NET = 1 << 1,
+	HV_CAN_TAP = 1 << 2,
+	HV_CAN_VNIC = 1 << 3,
+	HV_CAN_UEFI = 1 << 4,
+	HV_CAN_CONSOLE = 1 << 5,
+	HV_CAN_SSH = 1 << 6, /* there is a guest to log in to; without it a machine is ready at once */
+};
+
+struct hypervisor;
+struct hv_machine;
+struct hv_ops;
+
+struct hv_env { /* borrowed for the router's life */
+	struct loop *loop;
+	struct worker_pool *pool;
+	const char *launcher; /* path of the program that starts machines (vmm-launch) */
+	const char *accel;    /* "auto", "kvm" or "tcg" */
+	int qemu_uid, qemu_gid; /* -1: keep ours */
+};
+
+/* A machine as its backend needs it; all borrowed, valid as long as the hv_machine is open. */
+struct hv_config {
+	const char *id;	     /* short, [0-9a-f]: safe in paths and option strings */
+	const char *uuid;
+	const char *name;
+	const char *dir;     /* its folder, 0700: disk.qcow2, seed.iso, console.log, qemu.log */
+	const char *run_dir; /* short folder for sockets, 0700, exists */
+	const char *mac;
+	const struct vm_spec *spec;
+};
+
+struct hv_image { /* what the disk stands on */
+	const char *path;   /* in the store, read-only */
+	const char *format; /* "qcow2" or "raw": recorded at import, never probed */
+	uint64_t virtual_bytes;
+};
+
+enum hv_event_kind {
+	HV_EV_SHUTDOWN,	    /* the guest powered off; the process may still be there: end it */
+	HV_EV_RESET,	    /* the guest rebooted */
+	HV_EV_PANIC,	    /* the guest's kernel panicked */
+	HV_EV_PAUSED,	    /* processors stopped, by whomever */
+	HV_EV_RESUMED,
+	HV_EV_IO_ERROR,	    /* paused: its disk can not be written or read */
+	HV_EV_NO_SPACE,	    /* paused: the host's file system is full */
+	HV_EV_EXITED,	    /* the process is gone; `exit`, `out_of_memory` and `detail` tell how */
+	HV_EV_UNRESPONSIVE, /* alive, but the monitor does not answer */
+	HV_EV_RESPONSIVE,
+	HV_EV_NOTICE,	    /* something worth telling: `detail` */
+};
+
+struct hv_event { /* borrowed for the call */
+	enum hv_event_kind kind;
+	struct process_exit exit;
+	bool out_of_memory;
+	const char *detail; /* the hypervisor's own words, may be NULL */
+};
+
+typedef void hv_event_fn(void *arg, const struct hv_event *event);
+typedef void hv_done_fn(void *arg, const struct err *err); /* NULL: it went well */
+typedef void hv_output_fn(void *arg, const void *data, size_t len);
+
+enum hv_run_state { /* the hypervisor's word on what is, now */
+	HV_GONE,
+	HV_PRELAUNCH, /* launched, processors never started */
+	HV_RUNNING,
+	HV_PAUSED,
+	HV_SHUTDOWN, /* the guest powered off */
+	HV_PANICKED,
+	HV_IO_ERROR,
+	HV_NO_SPACE,
+	HV_UNKNOWN, /* alive, but does not tell */
+};
+
+enum hv_force { HV_QUIT, HV_TERM, HV_KILL };
+
+struct hv_facts { /* strings borrowed until the next call on the machine; NULL or 0: unknown */
+	pid_t pid;
+	const char *ssh_host;
+	uint16_t ssh_port;
+	const char *accel;	 /* "kvm", "tcg" */
+	const char *version;	 /* of the hypervisor */
+	const char *machine_type;
+	const char *vnc;
+};
+
+struct hv_ops {
+	enum backend backend;
+	unsigned capabilities;
+	/* 0, or E_UNSUPPORTED with what is missing and how to get it. */
+	int (*available)(struct hypervisor *hv, struct err *err);
+	struct hv_machine *(*open)(struct hypervisor *hv, const struct hv_config *config,
+	    hv_event_fn *on_event, void *arg);
+	/* Forgets the machine; it lives on.  Pending callbacks run with E_CANCELLED first. */
+	void (*close)(struct hv_machine *m);
+
+	/* Makes the disk.  Never over an existing one; a failure leaves nothing. */
+	void (*prepare)(struct hv_machine *m, const struct hv_image *image, hv_done_fn *done, void *arg);
+	/* Removes what prepare and start made; a machine that was never prepared is fine. */
+	void (*unprepare)(struct hv_machine *m, hv_done_fn *done, void *arg);
+
+	/* Starts the process with its processors stopped.  Failure: nothing is left running, and
+	 * the error quotes the hypervisor's own words. */
+	void (*launch)(struct hv_machine *m, hv_done_fn *done, void *arg);
+	/* After launch: what adopt needs to find it again; owned by the caller.  To be committed
+	 * before run. */
+	struct json_object *(*runtime)(struct hv_machine *m);
+	void (*run)(struct hv_machine *m, hv_done_fn *done, void *arg);
+	/* Takes over a process of an earlier daemon.  E_NOT_FOUND: it is gone.  E_UNRESPONSIVE:
+	 * it lives and does not answer; it stays watched, with HV_EV_RESPONSIVE later.  Never
+	 * ends a process. */
+	void (*adopt)(struct hv_machine *m, struct json_object *runtime, hv_done_fn *done, void *arg);
+
+	void (*ask_shutdown)(struct hv_machine *m, hv_done_fn *done, void *arg);
+	/* Done means asked; HV_EV_EXITED means ended. */
+	void (*end)(struct hv_machine *m, enum hv_force how, hv_done_fn *done, void *arg);
+	void (*suspend)(struct hv_machine *m, hv_done_fn *done, void *arg);
+	void (*resume)(struct hv_machine *m, hv_done_fn *done, void *arg);
+
+	enum hv_run_state (*state)(struct hv_machine *m);
+	void (*facts)(struct hv_machine *m, struct hv_facts *ret_facts);
+
+	/* The serial console; history is in <dir>/console.log.  One reader (the console hub). */
+	int (*console_open)(struct hv_machine *m, hv_output_fn *on_output, void *arg, struct err *err);
+	int (*console_write)(struct hv_machine *m, const void *data, size_t len, struct err *err);
+	void (*console_close)(struct hv_machine *m);
+};
+
+/* What a backend's structs start with. */
+struct hypervisor {
+	const struct hv_ops *ops;
+	const struct hv_env *env;
+};
+
+struct hv_machine {
+	const struct hv_ops *ops;
+};
+
+/* ---- the router ---- */
+
+struct hv_router;
+struct hv_router *hv_router_create(const struct hv_env *env);
+void hv_router_destroy(struct hv_router *router);
+/* The backend of the tag, BACKEND_DEFAULT being the platform's.  E_UNSUPPORTED with the reason
+ * when it is not in this build, not of this platform, or its programs are missing. */
+int hv_router_get(struct hv_router *router, enum backend backend, struct hypervisor **ret_hv,
+    struct err *err);
+enum backend hv_router_default(void);
+/* Refuses what the backend can not do (network, firmware …), before anything is made. */
+int hv_check_spec(const struct hypervisor *hv, const struct vm_spec *spec, struct err *err);
+unsigned hv_capabilities(const struct hypervisor *hv);
+const char *hv_capability_name(enum hv_capability bit);
+
+/* Constructors, each in its backend's folder. */
+struct hypervisor *hv_noop_create(const struct hv_env *env);
+struct hypervisor *hv_qemu_create(const struct hv_env *env);
+void hv_noop_destroy(struct hypervisor *hv);
+void hv_qemu_destroy(struct hypervisor *hv);
+
+#endif
