@@ -48,4 +48,15 @@ void request_on_gone(struct request *request, void (*fn)(void *arg), void *arg);
  * notification, E_REQUEST is answered instead.  Ends the request. */
 struct stream *request_upgrade(struct request *request, struct json_object *result);
 
+/* Answers with result (taken) and keeps a hold on the connection, for notifications after the
+ * answer (event.subscribe).  on_gone runs once when the connection ends; the owner destroys the
+ * subscription then, or earlier.  NULL when the client is gone already; ends the request. */
+struct subscription;
+struct subscription *request_subscribe(struct request *request, struct json_object *result,
+    void (*on_gone)(void *arg), void *arg);
+void subscription_notify(struct subscription *subscription, const char *method,
+    struct json_object *params); /* params: taken */
+size_t subscription_backlog(const struct subscription *subscription); /* bytes not taken yet */
+void subscription_destroy(struct subscription *subscription);
+
 #endif
