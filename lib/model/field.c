@@ -136,8 +136,9 @@ set_enum(const struct field *field, const char *text, void *out, struct err *err
 			*(int *)member(field, out) = (int)n;
 			return 0;
 		}
-		sbuf_addf(&list, "%s%s", n > 0 ? ", " : "", field->words[n]);
 	}
+	for (n = 0; field->words[n] != NULL; n++)
+		sbuf_addf(&list, "%s%s", n > 0 ? ", " : "", field->words[n]);
 	words = sbuf_take(&list);
 	shown = str_printable(text, strnlen(text, 64));
 	near = str_nearest(text, field->words, n);
