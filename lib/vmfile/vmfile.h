@@ -7,13 +7,19 @@
 #include "lib/base/err.h"
 #include "lib/model/spec.h"
 
-/* VMFile.yaml: YAML to checked machine specs, with line and column in every problem. */
+/* VMFile.yaml: YAML to checked machine specs, with line and column in every problem.  Any thread. */
+
+#define VMFILE_NAME "VMFile.yaml"
+enum { VMFILE_MAX_BYTES = 1 << 20 };
+
+struct marks;
 
 struct vmfile {
 	char *path;	      /* real path: the project's identity */
 	char *dir;
 	struct objects vms;   /* struct vm_spec, in file order; all file references are FILE_PATH,
 				 absolute, "~" expanded, and not yet opened */
+	struct marks *marks;  /* private */
 };
 
 struct vmfile_problem {
@@ -29,13 +35,20 @@ struct vmfile_problems {
 /* Owned path: `file` when given (must exist), else VMFile.yaml in the working directory or the
  * nearest parent.  E_VMFILE names where it looked. */
 int vmfile_find(const char *file, char **ret_path, struct err *err);
-/* Reads and checks.  On E_VMFILE every problem is in ret_problems and err is their summary. */
-int vmfile_load(const char *path, struct vmfile **ret_vmfile, struct vmfile_problems *ret_problems,
-    struct err *err);
+/* Reads and checks.  backend: of all machines, whatever the file says; BACKEND_DEFAULT: as it
+ * says.  On E_VMFILE every problem is in ret_problems (zeroed by the caller, released in any case)
+ * and err is their summary. */
+int vmfile_load(const char *path, enum backend backend, struct vmfile **ret_vmfile,
+    struct vmfile_problems *ret_problems, struct err *err);
+/* The same from text that was read from elsewhere; path need not exist. */
+int vmfile_parse(const char *path, const char *text, size_t len, enum backend backend,
+    struct vmfile **ret_vmfile, struct vmfile_problems *ret_problems, struct err *err);
 void vmfile_destroy(struct vmfile *vmfile);
 void vmfile_problems_done(struct vmfile_problems *problems);
 /* Owned: "VMFile.yaml:3:5: unknown key 'vcpu' (did you mean 'vcpus'?)" a line each. */
 char *vmfile_problems_text(const struct vmfile_problems *problems, const char *path);
 const struct vm_spec *vmfile_vm(const struct vmfile *vmfile, size_t index);
+/* Owned: "VMFile.yaml:3:5" of a value such as "vms[0].image". */
+char *vmfile_where(const struct vmfile *vmfile, const char *value_path);
 
 #endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_VMFILE_DEPENDS_H
+#define LIB_VMFILE_DEPENDS_H
+
+struct vmfile;
+struct vmfile_problems;
+
+/* depends-on: names that are in the file, not the machine itself, and no cycles. */
+void depends_check(struct vmfile *vmfile, struct vmfile_problems *problems);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "lib/vmfile/problems.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/vmfile/vmfile.h"
+
+void
+problems_add(struct vmfile_problems *problems, unsigned line, unsigned column,
+    const struct err *err)
+{
+	struct vmfile_problem *item;
+
+	if (problems->count >= PROBLEMS_MAX)
+		return;
+	for (size_t i = 0; i < problems->count; i++) {
+		item = &problems->items[i];
+		if (item->line == line && item->column == column &&
+		    str_eq(item->err.msg, err->msg))
+			return;
+	}
+	problems->items = xreallocarray(problems->items, problems->count + 1, sizeof(*item));
+	item = &problems->items[problems->count++];
+	item->line = line;
+	item->column = column;
+	item->err = *err;
+	item->err.code = E_VMFILE;
+}
+
+void
+problems_addf(struct vmfile_problems *problems, unsigned line, unsigned column, const char *hint,
+    const char *fmt, ...)
+{
+	CLEANUP_FREE char *text = NULL;
+	struct err err = ERR_INIT;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = xvasprintf(fmt, ap);
+	va_end(ap);
+	err_set(&err, E_VMFILE, "%s", text);
+	if (hint != NULL)
+		err_hint(&err, "%s", hint);
+	problems_add(problems, line, column, &err);
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	const struct vmfile_problem *x = a, *y = b;
+
+	if (x->line != y->line)
+		return x->line < y->line ? -1 : 1;
+	if (x->column != y->column)
+		return x->column < y->column ? -1 : 1;
+	return strcmp(x->err.msg, y->err.msg);
+}
+
+void
+problems_sort(struct vmfile_problems *problems)
+{
+	if (problems->count > 1)
+		qsort(problems->items, problems->count, sizeof(*problems->items), compare);
+}
+
+void
+vmfile_problems_done(struct vmfile_problems *problems)
+{
+	free(problems->items);
+	problems->items = NULL;
+	problems->count = 0;
+}
+
+char *
+vmfile_problems_text(const struct vmfile_problems *problems, const char *path)
+{
+	CLEANUP_FREE char *shown = str_printable(fs_basename(path), strlen(fs_basename(path)));
+	struct sbuf out = { 0 };
+
+	for (size_t i = 0; i < problems->count; i++) {
+		const struct vmfile_problem *p = &problems->items[i];
+
+		sbuf_adds(&out, shown);
+		if (p->line > 0)
+			sbuf_addf(&out, ":%u:%u", p->line, p->column);
+		sbuf_addf(&out, ": %s", p->err.msg);
+		if (p->err.hint[0] != '\0')
+			sbuf_addf(&out, " (%s)", p->err.hint);
+		sbuf_addc(&out, '\n');
+	}
+	return sbuf_take(&out);
+}

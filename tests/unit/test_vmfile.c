@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "lib/vmfile/vmfile.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "tests/unit/unit.h"
+
+/* Owned: the problems of a text, or "" when it is fine. */
+static char *
+problems_of(const char *text, size_t len, enum backend backend)
+{
+	struct vmfile_problems problems = { 0 };
+	struct vmfile *vmfile = NULL;
+	struct err err = ERR_INIT;
+	char *out;
+
+	if (vmfile_parse("/p/VMFile.yaml", text, len, backend, &vmfile, &problems, &err) == 0)
+		ck_assert_uint_eq(problems.count, 0);
+	else
+		ck_assert_int_eq(err.code, E_VMFILE);
+	out = vmfile_problems_text(&problems, "/p/VMFile.yaml");
+	vmfile_problems_done(&problems);
+	vmfile_destroy(vmfile);
+	return out;
+}
+
+static struct vmfile *
+good(const char *text)
+{
+	struct vmfile_problems problems = { 0 };
+	struct vmfile *vmfile = NULL;
+	struct err err = ERR_INIT;
+	int rc = vmfile_parse("/p/VMFile.yaml", text, strlen(text), BACKEND_DEFAULT, &vmfile,
+	    &problems, &err);
+	CLEANUP_FREE char *words = vmfile_problems_text(&problems, "VMFile.yaml");
+
+	ck_assert_msg(rc == 0, "%s", words);
+	vmfile_problems_done(&problems);
+	return vmfile;
+}
+
+#define VM "vms:\n  web:\n    image: a.img\n"
+#define F "VMFile.yaml:"
+
+/* clang-format off */
+static const struct {
+	const char *text, *want;
+} bad_files[] = {
+	/* the whole file */
+	{ "", F " the file has no machines\n" },
+	{ "# only words\n", F " the file has no machines\n" },
+	{ "vms:\n", F "1:5: the file has no machines\n" },
+	{ "vms: {}\n", F "1:6: the file has no machines\n" },
+	{ "- a\n", F "1:1: the file must be a mapping with the key 'vms'\n" },
+	{ "vms: [a]\n", F "1:6: 'vms' must be a mapping of names to machines (write a line 'name:' for each machine, with its settings below it)\n" },
+	{ VM "vm: 1\n", F "4:1: unknown key 'vm' (did you mean 'vms'?)\n" },
+	{ VM "version: 3\n", F "4:1: unknown key 'version' (known here: vms)\n" },
+	{ VM "---\nvms: {}\n", F "4:1: the file holds several documents; a VMFile is one\n" },
+	{ VM "    memory: \xff\n", F "4:13: is not valid UTF-8 (save the file as UTF-8)\n" },
+	{ "vms:\n  w\xc3\xa4" "b:\n    image: \xc3\xa4\xff\n", F "3:13: is not valid UTF-8 (save the file as UTF-8)\n" },
+	{ VM "\tvcpus: 2\n", F "4:1: not valid YAML: found a tab character that violates indentation while scanning a plain scalar (indent with spaces, YAML takes no tabs there)\n" },
+	{ VM "    disk: \"\n", F "5:1: not valid YAML: found unexpected end of stream while scanning a quoted scalar\n" },
+	{ VM "    ssh: {user: a\x01" "b}\n", F "4:18: not valid YAML: control characters are not allowed\n" },
+
+	/* keys */
+	{ "vms:\n  web:\n    image: a\n    vcpu: 2\n", F "4:5: unknown key 'vcpu' (did you mean 'vcpus'?)\n" },
+	{ VM "    cloud_init: {}\n", F "4:5: unknown key 'cloud_init' (did you mean 'cloud-init'?)\n" },
+	{ VM "    name: x\n", F "4:5: unknown key 'name' (the machine's name is its key under 'vms')\n" },
+	{ "vms:\n  web:\n    image-url: http://x/y\n", F "2:3: 'image' is missing (give the path of a disk image)\n"
+	  F "3:5: unknown key 'image-url' ('image' takes the path of a file)\n" },
+	{ VM "    vcpus: 1\n    vcpus: 2\n", F "5:5: 'vcpus' is given twice; the first is in line 4\n" },
+	{ VM "  web:\n    image: b\n", F "4:3: 'web' is given twice; the first is in line 2\n" },
+	{ VM "    ? [a]\n    : b\n", F "4:7: a key must be a word, not a list\n" },
+	{ VM "    disk:\n", F "4:5: 'disk' has no value (give it one, or leave the line out)\n" },
+	{ VM "    vcpus: ~\n", F "4:5: 'vcpus' has no value (give it one, or leave the line out)\n" },
+	{ VM "    network: null\n", F "4:14: 'network' has no value (give it one, or leave the line out)\n" },
+
+	/* names */
+	{ "vms:\n  Web:\n    image: a\n", F "2:3: 'Web' is not a name for a machine (use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end)\n" },
+	{ "vms:\n  ../x:\n    image: a\n", F "2:3: '../x' is not a name for a machine (use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end)\n" },
+	{ "vms:\n  \"\":\n    image: a\n", F "2:3: '' is not a name for a machine (use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end)\n" },
+	{ "vms:\n  no:\n    image: a\n", F "2:3: 'name' must be a string, but no is a boolean in YAML (write it in quotes: \"no\")\n" },
+	{ "vms:\n  010:\n    image: a\n", F "2:3: 'name' must be a string, but 010 is a number in YAML (write it in quotes: \"010\")\n" },
+
+	/* machines */
+	{ "vms:\n  web:\n", F "2:3: 'web' has no settings\n" },
+	{ "vms:\n  web: small\n", F "2:3: 'web' must be a mapping of settings\n" },
+	{ "vms:\n  web: {}\n", F "2:3: 'image' is missing (give the path of a disk image)\n" },
+	{ "vms:\n  web:\n    image: https://x/y.qcow2\n", F "3:12: 'image' takes the path of a file, not a URL (fetch the file first and give its path)\n" },
+	{ "vms:\n  web:\n    image: {path: a}\n", F "3:12: 'image' must be the path of a file\n" },
+	{ "vms:\n  web:\n    image: ~root/a\n", F "3:12: 'image' can not start with another user's '~' (write the path out, or ./~name for a file of that name)\n" },
+	{ "vms:\n  web:\n    image: ''\n", F "3:12: 'image' must not be empty\n" },
+	{ "vms:\n  web:\n    image: \"a\\0b\"\n", F "3:12: holds a zero byte\n" },
+	{ VM "    backend: kvm\n", F "4:14: 'backend': 'kvm' is none of: default, qemu, propolis, noop\n" },
+
+	/* numbers */
+	{ VM "    vcpus: 0\n", F "4:12: 'vcpus': 0 is too small: the least is 1\n" },
+	{ VM "    vcpus: -1\n", F "4:12: 'vcpus': '-1' is negative\n" },
+	{ VM "    vcpus: 65537\n", F "4:12: 'vcpus': 65537 is too large: the most is 255\n" },
+	{ VM "    vcpus: 99999999999999999999\n", F "4:12: 'vcpus' can not be 99999999999999999999: that is too large\n" },
+	{ VM "    vcpus: \"4\"\n", F "4:12: 'vcpus' must be a whole number, not a string\n" },
+	{ VM "    vcpus: 1.5\n", F "4:12: 'vcpus': '1.5' is not a whole number\n" },
+	{ VM "    vcpus: yes\n", F "4:12: 'vcpus' must be a number, but yes is a boolean in YAML\n" },
+	{ VM "    vcpus: [1]\n", F "4:12: 'vcpus' must be a whole number, not a list\n" },
+	{ VM "    vcpus: 0x1F\n", F "4:12: 'vcpus' can not be 0x1F: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+	{ VM "    vcpus: 0o17\n", F "4:12: 'vcpus' can not be 0o17: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+	{ VM "    memory: 0\n", F "4:13: 'memory': 0 is too small: the least is 16 MiB\n" },
+	{ VM "    memory: 01024\n", F "4:13: 'memory' can not be 01024: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+	{ VM "    memory: 1_024\n", F "4:13: 'memory' can not be 1_024: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+	{ VM "    memory: .inf\n", F "4:13: 'memory' can not be .inf: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+	{ VM "    memory: 1e3\n", F "4:13: 'memory' can not be 1e3: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+	{ VM "    memory: lots\n", F "4:13: 'memory': 'lots' is not a size (write a number with a unit, such as 512MiB or 10GiB)\n" },
+	{ VM "    disk: 1 elephant\n", F "4:11: 'disk': '1 elephant' is not a size (write a number with a unit, such as 512MiB or 10GiB)\n" },
+	{ VM "    provision:\n      - shell: {inline: a, timeout: 12:30:45}\n", F "5:37: 'timeout' can not be 12:30:45: YAML 1.1 takes that for another number (write it in decimal digits, with a unit where one is meant)\n" },
+
+	/* texts */
+	{ VM "    cloud-init: {hostname: no}\n", F "4:28: 'hostname' must be a string, but no is a boolean in YAML (write it in quotes: \"no\")\n" },
+	{ VM "    cloud-init: {hostname: Off}\n", F "4:28: 'hostname' must be a string, but Off is a boolean in YAML (write it in quotes: \"Off\")\n" },
+	{ VM "    cloud-init: {hostname: n}\n", F "4:28: 'hostname' must be a string, but n is a boolean in YAML (write it in quotes: \"n\")\n" },
+	{ VM "    ssh: {user: 12:30:45}\n", F "4:17: 'user' must be a string, but 12:30:45 is a number in YAML (write it in quotes: \"12:30:45\")\n" },
+	{ VM "    ssh: {user: =}\n", F "4:17: 'user' must be a string, but = is a sign in YAML (write it in quotes: \"=\")\n" },
+	{ VM "    ssh: {user: ~}\n", F "4:11: 'ssh.user' has no value (give it one, or leave the line out)\n" },
+	{ VM "    ssh: {user: !!python/object:os.system x}\n", F "4:17: the tag 'tag:yaml.org,2002:python/object:os.system' is not taken (leave it out; put a text in quotes to keep it a text)\n" },
+	{ VM "    vcpus: !!int 2\n", F "4:12: the tag 'tag:yaml.org,2002:int' is not taken (leave it out; put a text in quotes to keep it a text)\n" },
+	{ VM "    ssh: debian\n", F "4:10: 'ssh' must be a mapping, not a string\n" },
+	{ VM "    network: tun\n", F "4:14: 'network.type': 'tun' is none of: user, none, tap, vnic\n" },
+	{ VM "    network: no\n", F "4:14: 'network' must be a string, but no is a boolean in YAML (write it in quotes: \"no\")\n" },
+	{ VM "    network: {type: vnic}\n", F "4:14: 'network.name' is missing: a vnic needs the name of its link\n" },
+
+	/* steps */
+	{ VM "    provision: uname\n", F "4:16: 'provision' must be a list, not a string\n" },
+	{ VM "    provision: [{}]\n", F "4:17: 'provision[0]' needs exactly one of shell and file\n" },
+	{ VM "    provision: [~]\n", F "4:17: 'provision[0]' must be a mapping, not nothing\n" },
+	{ VM "    provision:\n      - shell: {inline: a, script: b}\n", F "5:16: 'provision[0].shell' needs exactly one of inline and script\n" },
+	{ VM "    provision:\n      - shell: {inlin: a}\n", F "5:17: unknown key 'inlin' (did you mean 'inline'?)\n" },
+	{ VM "    provision:\n      - file: {source: a, destination: /b, mode: 0640}\n", F "5:50: 'mode' must be a string, but 0640 is a number in YAML (write it in quotes: \"0640\")\n" },
+	{ VM "    provision:\n      - file: {source: a, destination: /b, mode: \"0849\"}\n", F "5:50: 'provision[0].file.mode' is not an octal mode (write it in quotes, such as \"0640\")\n" },
+	{ VM "    provision:\n      - file: {source: a}\n", F "5:15: 'provision[0].file.destination' is missing\n" },
+	{ VM "    provision:\n      - shell: {inline: a, env: {A: ~}}\n", F "5:34: 'A' has no value (write \"\" for an empty value)\n" },
+	{ VM "    provision:\n      - shell: {inline: a, env: {1A: x}}\n", F "5:33: 'provision[0].shell.env': '1A' is not a name for a variable\n" },
+	{ VM "    provision:\n      - shell: {inline: a, env: [x]}\n", F "5:33: 'provision[0].shell.env' must be a mapping of names to strings, not a list\n" },
+
+	/* other machines */
+	{ VM "    depends-on: db\n", F "4:17: 'depends-on' must be a list of strings, not a string\n" },
+	{ VM "    depends-on: [dbb]\n  db: {image: a}\n", F "4:18: 'depends-on': there is no machine 'dbb' in the file (did you mean 'db'?)\n" },
+	{ VM "    depends-on: [web]\n", F "4:18: 'depends-on': a machine can not wait for itself\n" },
+	{ VM "    depends-on: [no]\n", F "4:18: 'depends-on[0]' must be a string, but no is a boolean in YAML (write it in quotes: \"no\")\n" },
+	{ VM "    depends-on: [b]\n  b: {image: a, depends-on: [c]}\n  c: {image: a, depends-on: [b]}\n",
+	  F "6:30: 'depends-on': machines wait for each other: b -> c -> b\n" },
+
+	/* aliases */
+	{ VM "    disk: *nothing\n", F "4:11: '*nothing' refers to an anchor that is not in the file (put values that start with '*' in quotes)\n" },
+	{ "vms: &a {web: *a}\n", F "1:15: '*a' refers to what it is a part of\n" },
+	{ VM "    <<: [a]\n", F "4:5: '<<' takes a mapping or a list of mappings (write <<: *name, or <<: [*one, *other])\n" },
+
+	/* several at once, in the order of the lines; one in a shared block is told once */
+	{ "vms:\n  a: &a\n    image: x\n    vcpus: 0\n  b:\n    <<: *a\n    memroy: 1\n",
+	  F "4:12: 'vcpus': 0 is too small: the least is 1\n" F "7:5: unknown key 'memroy' (did you mean 'memory'?)\n" },
+	{ "vms:\n  a:\n    memory: no\n    disk: x\n  B:\n    image: x\nfoo: 1\n",
+	  F "2:3: 'image' is missing (give the path of a disk image)\n"
+	  F "3:13: 'memory' must be a number, but no is a boolean in YAML\n"
+	  F "4:11: 'disk': 'x' is not a size (write a number with a unit, such as 512MiB or 10GiB)\n"
+	  F "5:3: 'B' is not a name for a machine (use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end)\n"
+	  F "7:1: unknown key 'foo' (known here: vms)\n" },
+};
+/* clang-format on */
+
+START_TEST(vmfile__bad_files__told_with_line_and_column)
+{
+	struct sbuf wrong = { 0 };
+
+	sbuf_adds(&wrong, "");
+	for (size_t i = 0; i < ARRAY_LEN(bad_files); i++) {
+		CLEANUP_FREE char *got = problems_of(bad_files[i].text, strlen(bad_files[i].text),
+		    BACKEND_DEFAULT);
+
+		if (!str_eq(got, bad_files[i].want))
+			sbuf_addf(&wrong, "%s\n--- gives\n%s--- instead of\n%s",
+			    bad_files[i].text, got, bad_files[i].want);
+	}
+	ck_assert_msg(wrong.len == 0, "%s", wrong.data);
+	sbuf_done(&wrong);
+}
+END_TEST
+
+START_TEST(vmfile__whole_example__read)
+{
+	struct vmfile *f = good("vms:\n"
+				"  db: {image: /img/db.qcow2}\n"
+				"  web:\n"
+				"    image: ./debian-12.qcow2\n"
+				"    vcpus: 2\n"
+				"    memory: 1GiB\n"
+				"    disk: 10\n"
+				"    network: none\n"
+				"    backend: noop\n"
+				"    cloud-init: {hostname: web, ssh-key: ../k.pub}\n"
+				"    ssh:\n"
+				"    provision:\n"
+				"      - shell: \"uname -a\"\n"
+				"      - shell: {script: setup.sh, timeout: 10min, run: always,\n"
+				"                env: {A: b, NO: no, N: 0640, Y: \"\", T: 1_0}}\n"
+				"      - file: {source: app.conf, destination: /etc/a, mode: \"0640\"}\n"
+				"    depends-on: [db]\n");
+	const struct vm_spec *web = vmfile_vm(f, 1);
+	const struct shell_step *shell = &vm_spec_step(web, 1)->shell;
+	CLEANUP_FREE char *where = vmfile_where(f, "vms[1].provision[2].file.source");
+
+	ck_assert_str_eq(f->path, "/p/VMFile.yaml");
+	ck_assert_str_eq(f->dir, "/p");
+	ck_assert_uint_eq(f->vms.count, 2);
+	ck_assert_str_eq(vmfile_vm(f, 0)->name, "db");
+	ck_assert_str_eq(vmfile_vm(f, 0)->image.path, "/img/db.qcow2");
+	ck_assert_uint_eq(vmfile_vm(f, 0)->memory_bytes, 1ULL << 30);
+	ck_assert_str_eq(web->name, "web");
+	ck_assert_str_eq(web->image.path, "/p/debian-12.qcow2");
+	ck_assert_uint_eq(web->vcpus, 2);
+	ck_assert_uint_eq(web->disk_bytes, 10ULL << 30);
+	ck_assert_int_eq(web->network.type, NETWORK_NONE);
+	ck_assert_int_eq(web->backend, BACKEND_NOOP);
+	ck_assert_str_eq(web->cloud_init.ssh_key.path, "/k.pub");
+	ck_assert(web->ssh.present);
+	ck_assert_uint_eq(web->provision.count, 3);
+	ck_assert_str_eq(vm_spec_step(web, 0)->shell.run_inline, "uname -a");
+	ck_assert_str_eq(shell->script.path, "/p/setup.sh");
+	ck_assert_uint_eq(shell->timeout_ms, 600000);
+	ck_assert_int_eq(shell->run, RUN_ALWAYS);
+	ck_assert_uint_eq(shell->env.count, 5);
+	ck_assert_str_eq(shell->env.items[1].name, "NO");
+	ck_assert_str_eq(shell->env.items[1].value, "no");
+	ck_assert_str_eq(shell->env.items[2].value, "0640");
+	ck_assert_str_eq(shell->env.items[3].value, "");
+	ck_assert_str_eq(shell->env.items[4].value, "1_0");
+	ck_assert_str_eq(vm_spec_step(web, 2)->file.mode, "0640");
+	ck_assert_str_eq(web->depends_on.items[0], "db");
+	ck_assert_str_eq(where, "VMFile.yaml:16:24");
+	vmfile_destroy(f);
+}
+END_TEST
+
+START_TEST(vmfile__home__expanded)
+{
+	struct vmfile *f;
+
+	setenv("HOME", "/home/me", 1);
+	f = good("vms: {a: {image: ~/x.img, ssh: {private-key: '~/.ssh/k'}}}");
+	ck_assert_str_eq(vmfile_vm(f, 0)->image.path, "/home/me/x.img");
+	ck_assert_str_eq(vmfile_vm(f, 0)->ssh.private_key.path, "/home/me/.ssh/k");
+	vmfile_destroy(f);
+}
+END_TEST
+
+START_TEST(vmfile__merge_key__own_keys_win)
+{
+	struct vmfile *f = good("vms:\n"
+				"  a: &a {image: x, vcpus: 2, memory: 512}\n"
+				"  b: &b {<<: *a, vcpus: 3}\n"
+				"  c: {<<: [*b, *a], memory: 2GiB}\n");
+
+	ck_assert_uint_eq(vmfile_vm(f, 1)->vcpus, 3);
+	ck_assert_uint_eq(vmfile_vm(f, 1)->memory_bytes, 512ULL << 20);
+	ck_assert_uint_eq(vmfile_vm(f, 2)->vcpus, 3);
+	ck_assert_uint_eq(vmfile_vm(f, 2)->memory_bytes, 2ULL << 30);
+	ck_assert_str_eq(vmfile_vm(f, 2)->image.path, "/p/x");
+	vmfile_destroy(f);
+}
+END_TEST
+
+START_TEST(vmfile__noop__needs_no_image)
+{
+	CLEANUP_FREE char *own = problems_of("vms: {a: {backend: noop}}", 25, BACKEND_DEFAULT);
+	CLEANUP_FREE char *given = problems_of("vms: {a: {vcpus: 1}}", 20, BACKEND_NOOP);
+	CLEANUP_FREE char *other = problems_of("vms: {a: {backend: noop}}", 25, BACKEND_QEMU);
+
+	ck_assert_str_eq(own, "");
+	ck_assert_str_eq(given, "");
+	ck_assert_str_eq(other, F "1:7: 'image' is missing (give the path of a disk image)\n");
+}
+END_TEST
+
+START_TEST(vmfile__billion_laughs__bounded)
+{
+	struct sbuf text = { 0 };
+	CLEANUP_FREE char *got = NULL;
+
+	/* 1000 machines that share one list of 1000 steps: small as a file, a million in memory. */
+	sbuf_adds(&text, "vms:\n  a: &a\n    image: x\n    provision: [&s {shell: x}");
+	for (int i = 0; i < 999; i++)
+		sbuf_adds(&text, ", *s");
+	sbuf_adds(&text, "]\n");
+	for (int i = 0; i < 1000; i++)
+		sbuf_addf(&text, "  m%d: *a\n", i);
+	got = problems_of(text.data, text.len, BACKEND_DEFAULT);
+	ck_assert_ptr_nonnull(strstr(got, "grows too large when its aliases are filled in"));
+	sbuf_done(&text);
+}
+END_TEST
+
+START_TEST(vmfile__limits__told)
+{
+	struct sbuf text = { 0 };
+	CLEANUP_FREE char *deep = NULL, *wide = NULL, *many = NULL;
+	size_t lines = 0;
+
+	for (int i = 0; i < 10000; i++)
+		sbuf_addc(&text, '[');
+	deep = problems_of(text.data, text.len, BACKEND_DEFAULT);
+	ck_assert_str_eq(deep, F "1:34: nested too deeply\n");
+	sbuf_reset(&text);
+	sbuf_adds(&text, "vms:\n");
+	for (int i = 0; i < 1030; i++)
+		sbuf_addf(&text, "  m%d: {}\n", i);
+	wide = problems_of(text.data, text.len, BACKEND_DEFAULT);
+	ck_assert_str_eq(wide, F "1026:3: a mapping takes at most 1024 entries\n");
+	sbuf_reset(&text);
+	sbuf_adds(&text, "vms:\n");
+	for (int i = 0; i < 500; i++)
+		sbuf_addf(&text, "  m%d: {}\n", i);
+	many = problems_of(text.data, text.len, BACKEND_DEFAULT);
+	for (const char *p = many; (p = strchr(p, '\n')) != NULL; p++)
+		lines++;
+	ck_assert_uint_eq(lines, 100);
+	sbuf_done(&text);
+}
+END_TEST
+
+static char *
+scratch(void)
+{
+	char *dir = xstrdup("/tmp/test_vmfile.XXXXXX");
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	return dir;
+}
+
+START_TEST(vmfile__find__parents_then_error)
+{
+	CLEANUP_FREE char *dir = scratch(), *sub = fs_join(dir, "a/b");
+	CLEANUP_FREE char *file = fs_join(dir, VMFILE_NAME), *found = NULL, *none = NULL;
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(fs_mkdirs(sub, 0700, NULL), 0);
+	ck_assert_int_eq(chdir(sub), 0);
+	ck_assert_int_eq(vmfile_find(NULL, &none, &err), E_VMFILE);
+	ck_assert_ptr_nonnull(strstr(err.msg, "/a/b' or a folder above it"));
+	ck_assert_int_eq(fs_write(file, VM, strlen(VM), 0600, NULL), 0);
+	ck_assert_int_eq(vmfile_find(NULL, &found, &err), 0);
+	ck_assert_str_eq(found, file);
+	ck_assert_int_eq(vmfile_find("other.yaml", &none, &err), E_VMFILE);
+	ck_assert_int_eq(chdir("/"), 0);
+	ck_assert_int_eq(fs_remove_tree(dir, NULL), 0);
+}
+END_TEST
+
+START_TEST(vmfile__load__refuses_what_is_no_file)
+{
+	CLEANUP_FREE char *dir = scratch(), *fifo = fs_join(dir, "fifo"), *big = fs_join(dir, "big");
+	struct vmfile_problems problems = { 0 };
+	struct vmfile *vmfile = NULL;
+	struct err err = ERR_INIT;
+	int fd;
+
+	ck_assert_int_eq(vmfile_load(dir, BACKEND_DEFAULT, &vmfile, &problems, &err), E_VMFILE);
+	ck_assert_ptr_nonnull(strstr(err.msg, "is not a regular file"));
+	ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+	ck_assert_int_eq(vmfile_load(fifo, BACKEND_DEFAULT, &vmfile, &problems, &err), E_VMFILE);
+	ck_assert_ptr_nonnull(strstr(err.msg, "is not a regular file"));
+	fd = open(big, O_CREAT | O_WRONLY, 0600);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, VMFILE_MAX_BYTES + 1), 0);
+	close(fd);
+	ck_assert_int_eq(vmfile_load(big, BACKEND_DEFAULT, &vmfile, &problems, &err), E_VMFILE);
+	ck_assert_ptr_nonnull(strstr(err.msg, "is larger than 1048576 bytes"));
+	ck_assert_int_eq(fs_remove_tree(dir, NULL), 0);
+}
+END_TEST
+
+START_TEST(vmfile__load__identity_is_the_real_path)
+{
+	CLEANUP_FREE char *dir = scratch(), *file = fs_join(dir, VMFILE_NAME);
+	CLEANUP_FREE char *link_path = fs_join(dir, "link.yaml"), *image = fs_join(dir, "a.img");
+	struct vmfile_problems problems = { 0 };
+	struct vmfile *vmfile = NULL;
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(fs_write(file, VM, strlen(VM), 0600, NULL), 0);
+	ck_assert_int_eq(symlink(file, link_path), 0);
+	ck_assert_int_eq(vmfile_load(link_path, BACKEND_DEFAULT, &vmfile, &problems, &err), 0);
+	ck_assert_str_eq(vmfile->path, file);
+	ck_assert_str_eq(vmfile_vm(vmfile, 0)->image.path, image);
+	vmfile_destroy(vmfile);
+	ck_assert_int_eq(fs_remove_tree(dir, NULL), 0);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("vmfile");
+
+	UNIT_CASE(s, vmfile__bad_files__told_with_line_and_column);
+	UNIT_CASE(s, vmfile__whole_example__read);
+	UNIT_CASE(s, vmfile__home__expanded);
+	UNIT_CASE(s, vmfile__merge_key__own_keys_win);
+	UNIT_CASE(s, vmfile__noop__needs_no_image);
+	UNIT_CASE(s, vmfile__billion_laughs__bounded);
+	UNIT_CASE(s, vmfile__limits__told);
+	UNIT_CASE(s, vmfile__find__parents_then_error);
+	UNIT_CASE(s, vmfile__load__refuses_what_is_no_file);
+	UNIT_CASE(s, vmfile__load__identity_is_the_real_path);
+	return unit_main(s);
+}
