@@ -31,7 +31,8 @@ bad(struct convert *c, const struct node *node, const char *path, const char *hi
     const char *text)
 {
 	marks_add(c->marks, path, node, true);
-	problems_addf(c->problems, node->line, node->column, hint, "'%s' %s", last_part(path), text);
+	problems_addf(
+	    c->problems, node->line, node->column, hint, "'%s' %s", last_part(path), text);
 	return false;
 }
 
@@ -89,8 +90,8 @@ convert_number(struct convert *c, const struct node *node, const char *path, jso
 	case PLAIN_ODD_INT:
 	case PLAIN_ODD_FLOAT:
 		text = xasprintf("can not be %s: YAML 1.1 takes that for another number", word);
-		return bad(c, node, path, "write it in decimal digits, with a unit where one is meant",
-		    text);
+		return bad(c, node, path,
+		    "write it in decimal digits, with a unit where one is meant", text);
 	case PLAIN_BOOL:
 	case PLAIN_SPECIAL:
 		break;
@@ -212,8 +213,8 @@ convert_nested(struct convert *c, const struct field *field, const struct node *
 		return true;
 	}
 	if (field->shorthand != NULL && node_plain_kind(node) != PLAIN_NULL)
-		return convert_value(c, fields_find(field->fields, field->shorthand), node, path,
-		    ret);
+		return convert_value(
+		    c, fields_find(field->fields, field->shorthand), node, path, ret);
 	if (field->shorthand != NULL)
 		return bad(c, node, path, "give it one, or leave the line out", "has no value");
 	*ret = json_object_new_string_len(node->text, (int)node->len);

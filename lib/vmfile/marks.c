@@ -13,8 +13,9 @@ marks_add(struct marks *marks, const char *path, const struct node *node, bool b
 		marks->cap = marks->cap != 0 ? marks->cap * 2 : 64;
 		marks->items = xreallocarray(marks->items, marks->cap, sizeof(*marks->items));
 	}
-	marks->items[marks->count++] = (struct mark){ .path = xstrdup(path), .line = node->line,
-		.column = node->column, .bad = bad };
+	marks->items[marks->count++] = (struct mark){
+		.path = xstrdup(path), .line = node->line, .column = node->column, .bad = bad
+	};
 	marks->sorted = false;
 }
 

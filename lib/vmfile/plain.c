@@ -49,8 +49,8 @@ is_odd_integer(const char *text)
 
 	if (*digits == '0' && (digits[1] == 'x' || digits[1] == 'X'))
 		return all_of(digits + 2, "0123456789abcdefABCDEF_");
-	if (*digits == '0' && (digits[1] == 'o' || digits[1] == 'O' || digits[1] == 'b' ||
-				  digits[1] == 'B'))
+	if (*digits == '0' &&
+	    (digits[1] == 'o' || digits[1] == 'O' || digits[1] == 'b' || digits[1] == 'B'))
 		return all_of(digits + 2, "01234567_");
 	if (*digits >= '0' && *digits <= '9' && all_of(digits, "0123456789_"))
 		return true;
@@ -100,7 +100,7 @@ is_plain_float(const char *text)
 	size_t whole = strspn(p, "0123456789");
 
 	return whole > 0 && (*p != '0' || whole == 1) && p[whole] == '.' &&
-	    all_of(p + whole + 1, "0123456789");
+	       all_of(p + whole + 1, "0123456789");
 }
 
 enum plain_kind

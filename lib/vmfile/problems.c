@@ -11,8 +11,8 @@
 #include "lib/vmfile/vmfile.h"
 
 void
-problems_add(struct vmfile_problems *problems, unsigned line, unsigned column,
-    const struct err *err)
+problems_add(
+    struct vmfile_problems *problems, unsigned line, unsigned column, const struct err *err)
 {
 	struct vmfile_problem *item;
 
@@ -20,8 +20,7 @@ problems_add(struct vmfile_problems *problems, unsigned line, unsigned column,
 		return;
 	for (size_t i = 0; i < problems->count; i++) {
 		item = &problems->items[i];
-		if (item->line == line && item->column == column &&
-		    str_eq(item->err.msg, err->msg))
+		if (item->line == line && item->column == column && str_eq(item->err.msg, err->msg))
 			return;
 	}
 	problems->items = xreallocarray(problems->items, problems->count + 1, sizeof(*item));

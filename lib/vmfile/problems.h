@@ -10,8 +10,8 @@ struct vmfile_problems;
 enum { PROBLEMS_MAX = 100 };
 
 /* Appends a copy (E_VMFILE).  The same words at the same place are kept once. */
-void problems_add(struct vmfile_problems *problems, unsigned line, unsigned column,
-    const struct err *err);
+void problems_add(
+    struct vmfile_problems *problems, unsigned line, unsigned column, const struct err *err);
 /* hint may be NULL. */
 void problems_addf(struct vmfile_problems *problems, unsigned line, unsigned column,
     const char *hint, const char *fmt, ...) __attribute__((format(printf, 5, 6)));

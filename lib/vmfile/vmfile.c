@@ -54,7 +54,8 @@ vmfile_find(const char *file, char **ret_path, struct err *err)
 		return err_errno(err, E_IO, errno, "can not tell the working directory");
 	path = look_in_parents(cwd);
 	if (path == NULL) {
-		err_set(err, E_VMFILE, "there is no %s in '%s' or a folder above it", VMFILE_NAME, cwd);
+		err_set(
+		    err, E_VMFILE, "there is no %s in '%s' or a folder above it", VMFILE_NAME, cwd);
 		err_hint(err, "write one, or name it with --file");
 		return E_VMFILE;
 	}
@@ -91,8 +92,8 @@ on_problem(void *arg, const char *path, const struct err *problem)
 		err_set(&err, E_VMFILE, "'%s': %s", field, problem->msg);
 	if (problem->hint[0] != '\0')
 		err_hint(&err, "%s", problem->hint);
-	problems_add(load->problems, mark != NULL ? mark->line : 0, mark != NULL ? mark->column : 0,
-	    &err);
+	problems_add(
+	    load->problems, mark != NULL ? mark->line : 0, mark != NULL ? mark->column : 0, &err);
 	if (mark != NULL && str_eq(mark->path, path))
 		mark->bad = true;
 }
@@ -120,8 +121,9 @@ check_machine(struct load *load, json_object *json, const char *prefix, struct v
 static void
 read_machines(struct load *load, const struct node *vms)
 {
-	struct convert convert = { .marks = load->vmfile->marks, .problems = load->problems,
-		.dir = load->vmfile->dir };
+	struct convert convert = {
+		.marks = load->vmfile->marks, .problems = load->problems, .dir = load->vmfile->dir
+	};
 	size_t count = vms->count / 2;
 	json_object **machines = xcalloc(count, sizeof(struct json_object *));
 	struct vm_spec *specs = xcalloc(count, sizeof(*specs));
@@ -130,8 +132,8 @@ read_machines(struct load *load, const struct node *vms)
 	for (size_t i = 0; i < count; i++) {
 		CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", i);
 
-		machines[i] = convert_machine(&convert, vm_spec_fields, vms->items[2 * i],
-		    vms->items[2 * i + 1], prefix);
+		machines[i] = convert_machine(
+		    &convert, vm_spec_fields, vms->items[2 * i], vms->items[2 * i + 1], prefix);
 	}
 	for (size_t i = 0; i < count; i++) {
 		CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", i);

@@ -7,7 +7,8 @@
 #include "lib/base/err.h"
 #include "lib/model/spec.h"
 
-/* VMFile.yaml: YAML to checked machine specs, with line and column in every problem.  Any thread. */
+/* VMFile.yaml: YAML to checked machine specs, with line and column in every problem.  Any thread.
+ */
 
 #define VMFILE_NAME "VMFile.yaml"
 enum { VMFILE_MAX_BYTES = 1 << 20 };
@@ -15,11 +16,11 @@ enum { VMFILE_MAX_BYTES = 1 << 20 };
 struct marks;
 
 struct vmfile {
-	char *path;	      /* real path: the project's identity */
+	char *path; /* real path: the project's identity */
 	char *dir;
-	struct objects vms;   /* struct vm_spec, in file order; all file references are FILE_PATH,
-				 absolute, "~" expanded, and not yet opened */
-	struct marks *marks;  /* private */
+	struct objects vms;  /* struct vm_spec, in file order; all file references are FILE_PATH,
+				absolute, "~" expanded, and not yet opened */
+	struct marks *marks; /* private */
 };
 
 struct vmfile_problem {

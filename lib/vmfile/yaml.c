@@ -35,8 +35,8 @@ static struct node *read_node(struct reader *r, yaml_event_t *event, unsigned de
 static void
 problem_at(struct reader *r, const yaml_mark_t *mark, const char *hint, const char *text)
 {
-	problems_addf(r->problems, (unsigned)mark->line + 1, (unsigned)mark->column + 1, hint, "%s",
-	    text);
+	problems_addf(
+	    r->problems, (unsigned)mark->line + 1, (unsigned)mark->column + 1, hint, "%s", text);
 }
 
 /* The place of a byte, for errors that libyaml gives without a mark. */
@@ -114,8 +114,8 @@ static void
 add_item(struct node *node, struct node *item)
 {
 	if ((node->count & (node->count - 1)) == 0)
-		node->items = xreallocarray(node->items, node->count != 0 ? node->count * 2 : 1,
-		    sizeof(struct node *));
+		node->items = xreallocarray(
+		    node->items, node->count != 0 ? node->count * 2 : 1, sizeof(struct node *));
 	node->items[node->count++] = item;
 }
 
@@ -126,8 +126,8 @@ add_anchor(struct reader *r, const yaml_char_t *name, struct node *node)
 	if (name == NULL)
 		return SIZE_MAX;
 	r->anchors = xreallocarray(r->anchors, r->anchor_count + 1, sizeof(*r->anchors));
-	r->anchors[r->anchor_count] = (struct anchor){ .name = xstrdup((const char *)name),
-		.node = node };
+	r->anchors[r->anchor_count] =
+	    (struct anchor){ .name = xstrdup((const char *)name), .node = node };
 	return r->anchor_count++;
 }
 
@@ -162,8 +162,8 @@ check_tag(struct reader *r, const yaml_event_t *event, const yaml_char_t *tag)
 		return;
 	shown = str_printable((const char *)tag, strnlen((const char *)tag, 80));
 	text = xasprintf("the tag '%s' is not taken", shown);
-	problem_at(r, &event->start_mark, "leave it out; put a text in quotes to keep it a text",
-	    text);
+	problem_at(
+	    r, &event->start_mark, "leave it out; put a text in quotes to keep it a text", text);
 }
 
 static struct node *

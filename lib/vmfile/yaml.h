@@ -16,11 +16,11 @@ enum node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
 struct node {
 	enum node_kind kind;
 	unsigned line, column; /* from 1 */
-	bool plain;	       /* a scalar without quotes and not in block style */
-	char *text;	       /* NODE_SCALAR: owned, holds no zero byte */
+	bool plain;            /* a scalar without quotes and not in block style */
+	char *text;            /* NODE_SCALAR: owned, holds no zero byte */
 	size_t len;
 	struct node **items; /* borrowed from the tree; NODE_MAP: key, value, key, value … */
-	size_t count;	     /* of items */
+	size_t count;        /* of items */
 };
 
 /* What a plain scalar means to a reader of YAML 1.1.  The ODD kinds are those that do not look
@@ -44,12 +44,13 @@ struct tree {
 
 /* Every problem goes to `problems`; what could be read is in the tree either way.  Merge keys are
  * resolved.  The caller passes valid UTF-8 and calls tree_done in any case. */
-void tree_read(const char *text, size_t len, struct tree *ret_tree,
-    struct vmfile_problems *problems);
+void tree_read(
+    const char *text, size_t len, struct tree *ret_tree, struct vmfile_problems *problems);
 void tree_done(struct tree *tree);
 
 enum plain_kind node_plain_kind(const struct node *node); /* PLAIN_TEXT for all but plain scalars */
-/* Borrowed.  "a boolean", "a number", "nothing": what plain text of that kind would be taken for. */
+/* Borrowed.  "a boolean", "a number", "nothing": what plain text of that kind would be taken for.
+ */
 const char *plain_kind_name(enum plain_kind kind);
 /* "true" and "false" alone; false is returned for every other word. */
 bool node_bool(const struct node *node, bool *ret_value);

@@ -37,8 +37,8 @@ good(const char *text)
 	struct vmfile_problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
-	int rc = vmfile_parse("/p/VMFile.yaml", text, strlen(text), BACKEND_DEFAULT, &vmfile,
-	    &problems, &err);
+	int rc = vmfile_parse(
+	    "/p/VMFile.yaml", text, strlen(text), BACKEND_DEFAULT, &vmfile, &problems, &err);
 	CLEANUP_FREE char *words = vmfile_problems_text(&problems, "VMFile.yaml");
 
 	ck_assert_msg(rc == 0, "%s", words);
@@ -178,12 +178,12 @@ START_TEST(vmfile__bad_files__told_with_line_and_column)
 
 	sbuf_adds(&wrong, "");
 	for (size_t i = 0; i < ARRAY_LEN(bad_files); i++) {
-		CLEANUP_FREE char *got = problems_of(bad_files[i].text, strlen(bad_files[i].text),
-		    BACKEND_DEFAULT);
+		CLEANUP_FREE char *got =
+		    problems_of(bad_files[i].text, strlen(bad_files[i].text), BACKEND_DEFAULT);
 
 		if (!str_eq(got, bad_files[i].want))
-			sbuf_addf(&wrong, "%s\n--- gives\n%s--- instead of\n%s",
-			    bad_files[i].text, got, bad_files[i].want);
+			sbuf_addf(&wrong, "%s\n--- gives\n%s--- instead of\n%s", bad_files[i].text,
+			    got, bad_files[i].want);
 	}
 	ck_assert_msg(wrong.len == 0, "%s", wrong.data);
 	sbuf_done(&wrong);
@@ -192,23 +192,24 @@ END_TEST
 
 START_TEST(vmfile__whole_example__read)
 {
-	struct vmfile *f = good("vms:\n"
-				"  db: {image: /img/db.qcow2}\n"
-				"  web:\n"
-				"    image: ./debian-12.qcow2\n"
-				"    vcpus: 2\n"
-				"    memory: 1GiB\n"
-				"    disk: 10\n"
-				"    network: none\n"
-				"    backend: noop\n"
-				"    cloud-init: {hostname: web, ssh-key: ../k.pub}\n"
-				"    ssh:\n"
-				"    provision:\n"
-				"      - shell: \"uname -a\"\n"
-				"      - shell: {script: setup.sh, timeout: 10min, run: always,\n"
-				"                env: {A: b, NO: no, N: 0640, Y: \"\", T: 1_0}}\n"
-				"      - file: {source: app.conf, destination: /etc/a, mode: \"0640\"}\n"
-				"    depends-on: [db]\n");
+	struct vmfile *f =
+	    good("vms:\n"
+		 "  db: {image: /img/db.qcow2}\n"
+		 "  web:\n"
+		 "    image: ./debian-12.qcow2\n"
+		 "    vcpus: 2\n"
+		 "    memory: 1GiB\n"
+		 "    disk: 10\n"
+		 "    network: none\n"
+		 "    backend: noop\n"
+		 "    cloud-init: {hostname: web, ssh-key: ../k.pub}\n"
+		 "    ssh:\n"
+		 "    provision:\n"
+		 "      - shell: \"uname -a\"\n"
+		 "      - shell: {script: setup.sh, timeout: 10min, run: always,\n"
+		 "                env: {A: b, NO: no, N: 0640, Y: \"\", T: 1_0}}\n"
+		 "      - file: {source: app.conf, destination: /etc/a, mode: \"0640\"}\n"
+		 "    depends-on: [db]\n");
 	const struct vm_spec *web = vmfile_vm(f, 1);
 	const struct shell_step *shell = &vm_spec_step(web, 1)->shell;
 	CLEANUP_FREE char *where = vmfile_where(f, "vms[1].provision[2].file.source");
@@ -361,7 +362,8 @@ END_TEST
 
 START_TEST(vmfile__load__refuses_what_is_no_file)
 {
-	CLEANUP_FREE char *dir = scratch(), *fifo = fs_join(dir, "fifo"), *big = fs_join(dir, "big");
+	CLEANUP_FREE char *dir = scratch(), *fifo = fs_join(dir, "fifo"),
+			  *big = fs_join(dir, "big");
 	struct vmfile_problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
