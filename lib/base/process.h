@@ -19,6 +19,10 @@ struct process_fd {
 	int to;	  /* the number that the child sees */
 };
 
+struct process_limits { /* 0: none; with any, there are no core dumps either */
+	uint64_t cpu_seconds, address_space_bytes, file_size_bytes;
+};
+
 struct process_spec {
 	const char *const *argv;    /* argv[0] is looked up in PATH when it has no slash */
 	const char *const *envp;    /* NULL: ours */
@@ -27,8 +31,10 @@ struct process_spec {
 	const struct process_fd *fds;	    /* passed besides these; all others are closed */
 	size_t fd_count;
 	bool new_session; /* setsid: not in our terminal's or service's reach */
+	const struct process_limits *limits; /* NULL: none of its own */
 };
 
+char *process_find(const char *name); /* owned path of the program in PATH; NULL: none */
 /* The child has default signal dispositions, an empty mask and the descriptor limit that vmmd was
  * started with.  A program that can not be executed is an error here, not a child that exits 127.
  * ret_pidfd may be NULL.  Any thread. */
@@ -48,7 +54,7 @@ int process_identify(pid_t pid, struct process_id *ret_id, struct err *err);
 /* Opens the very process: pidfd first, then the comparison.  E_NOT_FOUND when it is gone, a
  * zombie, of another boot, or when the pid is another process's now. */
 int process_open(const struct process_id *id, int *ret_pidfd, struct err *err);
-int process_signal(int pidfd, int signo); /* 0 or E_NOT_FOUND / E_PERMISSION */
+int process_signal(int pidfd, int signo); /* 0, E_NOT_FOUND or E_PERMISSION */
 const char *process_boot_id(void); /* valid for the process's life; VMMD_BOOT_ID overrides (tests) */
 
 /* ---- its end ---- */
@@ -62,7 +68,8 @@ typedef void process_exit_fn(void *arg, const struct process_exit *how);
 struct process_watch;
 
 /* Calls fn once on the loop when the process has ended; a child of ours is reaped.
- * pidfd: copied (dup).  Destroying the watch before that forgets the process, and kills nothing. */
+ * pidfd: copied (dup).  Destroying the watch before that forgets the process, and kills nothing.
+ * NULL: no descriptor is left. */
 struct process_watch *process_watch_create(struct loop *loop, pid_t pid, int pidfd,
     process_exit_fn *fn, void *arg);
 void process_watch_destroy(struct process_watch *watch);
@@ -74,10 +81,6 @@ struct process_output {
 	size_t out_len;
 	char *err_text; /* owned: the last 4 KiB of stderr */
 	struct process_exit exit;
-};
-
-struct process_limits { /* 0: none */
-	uint64_t cpu_seconds, address_space_bytes, file_size_bytes;
 };
 
 /* Blocks; never on the loop.  input may be NULL.  Output over out_max ends the child with E_LIMIT.

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "lib/hypervisor/hypervisor.h"
+
+#include <json-c/json.h>
+#include <signal.h>
+#include <string.h>
+
+#include "lib/base/loop.h"
+#include "lib/base/str.h"
+#include "tests/unit/unit.h"
+
+struct fixture {
+	struct loop *loop;
+	struct hv_env env;
+	struct hv_router *router;
+	struct hypervisor *hv;
+	struct hv_machine *m;
+	char log[256]; /* a word a callback, in order */
+	struct process_exit exit;
+	enum err_code last;
+	bool close_in_callback;
+};
+
+static void
+note(struct fixture *f, const char *word)
+{
+	strcat(f->log, word);
+	strcat(f->log, " ");
+}
+
+static void
+on_event(void *arg, const struct hv_event *event)
+{
+	static const char *const words[] = { [HV_EV_SHUTDOWN] = "SHUTDOWN", [HV_EV_PAUSED] = "PAUSED",
+		[HV_EV_RESUMED] = "RESUMED", [HV_EV_EXITED] = "EXITED" };
+	struct fixture *f = arg;
+
+	note(f, words[event->kind]);
+	f->exit = event->exit;
+}
+
+static void
+on_done(void *arg, const struct err *err)
+{
+	struct fixture *f = arg;
+
+	f->last = err != NULL ? err->code : E_OK;
+	note(f, err != NULL ? err_name(err->code) : "ok");
+	if (f->close_in_callback) {
+		f->close_in_callback = false;
+		f->hv->ops->close(f->m);
+		f->m = NULL;
+	}
+}
+
+static void
+setup(struct fixture *f)
+{
+	static const struct hv_config config = { .id = "1", .name = "m" };
+
+	memset(f, 0, sizeof(*f));
+	f->loop = loop_create();
+	f->env.loop = f->loop;
+	f->router = hv_router_create(&f->env);
+	ck_assert_int_eq(hv_router_get(f->router, BACKEND_NOOP, &f->hv, NULL), 0);
+	f->m = f->hv->ops->open(f->hv, &config, on_event, f);
+}
+
+static void
+finish(struct fixture *f)
+{
+	if (f->m != NULL)
+		f->hv->ops->close(f->m);
+	loop_flush(f->loop);
+	hv_router_destroy(f->router);
+	loop_destroy(f->loop);
+}
+
+START_TEST(noop__whole_life__events_as_a_real_one)
+{
+	struct fixture f;
+	const struct hv_ops *ops;
+
+	setup(&f);
+	ops = f.hv->ops;
+	ops->prepare(f.m, NULL, on_done, &f);
+	ops->launch(f.m, on_done, &f);
+	ck_assert_str_eq(f.log, ""); /* never before the call returned */
+	loop_flush(f.loop);
+	ck_assert_int_eq(ops->state(f.m), HV_PRELAUNCH);
+	ops->run(f.m, on_done, &f);
+	ops->suspend(f.m, on_done, &f);
+	ops->resume(f.m, on_done, &f);
+	ops->ask_shutdown(f.m, on_done, &f);
+	loop_flush(f.loop);
+	ck_assert_int_eq(ops->state(f.m), HV_SHUTDOWN);
+	ops->end(f.m, HV_QUIT, on_done, &f);
+	loop_flush(f.loop);
+	ck_assert_str_eq(f.log,
+	    "ok ok ok RESUMED ok PAUSED ok RESUMED ok SHUTDOWN ok EXITED ");
+	ck_assert(f.exit.known && !f.exit.signaled && f.exit.code == 0);
+	ck_assert_int_eq(ops->state(f.m), HV_GONE);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(noop__wrong_state__refused)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.hv->ops->resume(f.m, on_done, &f);
+	f.hv->ops->end(f.m, HV_KILL, on_done, &f);
+	loop_flush(f.loop);
+	ck_assert_str_eq(f.log, "wrong_state wrong_state ");
+	finish(&f);
+}
+END_TEST
+
+START_TEST(noop__runtime__adopted_by_another)
+{
+	struct fixture f, g;
+	struct json_object *doc;
+
+	setup(&f);
+	f.hv->ops->launch(f.m, on_done, &f);
+	doc = f.hv->ops->runtime(f.m);
+	finish(&f);
+	setup(&g);
+	g.hv->ops->adopt(g.m, doc, on_done, &g);
+	loop_flush(g.loop);
+	ck_assert_int_eq(g.last, E_OK);
+	ck_assert_int_eq(g.hv->ops->state(g.m), HV_RUNNING);
+	json_object_object_add(doc, "boot_id", json_object_new_string("another boot"));
+	g.hv->ops->adopt(g.m, doc, on_done, &g);
+	loop_flush(g.loop);
+	ck_assert_int_eq(g.last, E_NOT_FOUND);
+	json_object_put(doc);
+	finish(&g);
+}
+END_TEST
+
+START_TEST(noop__close__pending_are_cancelled)
+{
+	struct fixture f;
+
+	setup(&f);
+	f.hv->ops->launch(f.m, on_done, &f);
+	f.hv->ops->run(f.m, on_done, &f);
+	f.close_in_callback = true;
+	loop_flush(f.loop);
+	ck_assert_str_eq(f.log, "ok cancelled ");
+	finish(&f);
+}
+END_TEST
+
+START_TEST(router__propolis__not_of_this_platform)
+{
+	struct fixture f;
+	struct hypervisor *hv = NULL;
+	struct err err = ERR_INIT;
+
+	setup(&f);
+	ck_assert_int_eq(hv_router_get(f.router, BACKEND_PROPOLIS, &hv, &err), E_UNSUPPORTED);
+	ck_assert_ptr_nonnull(strstr(err.msg, "not available on this platform"));
+	ck_assert_ptr_null(hv);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(router__spec__what_can_not_be_done_is_named)
+{
+	char name[] = "web";
+	struct vm_spec spec = { .name = name };
+	struct err err = ERR_INIT;
+	struct fixture f;
+
+	setup(&f);
+	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), 0);
+	spec.network = (struct network_spec){ .present = true, .type = NETWORK_TAP };
+	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), E_UNSUPPORTED);
+	ck_assert_ptr_nonnull(strstr(err.msg, "'web' asks for network tap"));
+	spec.network.type = NETWORK_NONE;
+	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), 0);
+	spec.firmware = FIRMWARE_UEFI;
+	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), E_UNSUPPORTED);
+	ck_assert_ptr_nonnull(strstr(err.msg, "firmware uefi"));
+	finish(&f);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("noop");
+
+	UNIT_CASE(s, noop__whole_life__events_as_a_real_one);
+	UNIT_CASE(s, noop__wrong_state__refused);
+	UNIT_CASE(s, noop__runtime__adopted_by_another);
+	UNIT_CASE(s, noop__close__pending_are_cancelled);
+	UNIT_CASE(s, router__propolis__not_of_this_platform);
+	UNIT_CASE(s, router__spec__what_can_not_be_done_is_named);
+	return unit_main(s);
+}
