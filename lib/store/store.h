@@ -27,6 +27,9 @@ int store_open(const char *path, struct loop *loop, struct store **ret_store, ch
     struct err *err);
 void store_close(struct store *store); /* flushes */
 
+/* Row functions are called with the store locked: they may queue changes, but neither commit nor
+ * read.  Rows come in the order in which they were first put.  What is queued is written first;
+ * on a full disk, what is queued is missing here (store_get sees it). */
 typedef void store_row_fn(void *arg, const char *id, const char *doc);
 int store_each(struct store *store, enum store_kind kind, store_row_fn *fn, void *arg,
     struct err *err);
@@ -34,6 +37,8 @@ char *store_get(struct store *store, enum store_kind kind, const char *id); /* o
 
 void store_put(struct store *store, enum store_kind kind, const char *id, const char *doc);
 void store_remove(struct store *store, enum store_kind kind, const char *id);
+/* A failed commit has changed nothing.  On a full disk (E_NO_SPACE) new machines and images are
+ * refused, while other changes go on for a while, from a small file kept beside the database. */
 int store_commit_put(struct store *store, enum store_kind kind, const char *id, const char *doc,
     struct err *err);
 int store_commit_remove(struct store *store, enum store_kind kind, const char *id, struct err *err);
@@ -46,11 +51,13 @@ void store_event(struct store *store, uint64_t seq, const char *doc);
 typedef void store_event_fn(void *arg, uint64_t seq, const char *doc);
 int store_events(struct store *store, uint64_t after, unsigned limit, store_event_fn *fn, void *arg,
     struct err *err);
-/* Drops all but the newest `keep` events and ended operations. */
+/* Queues: drop all but the newest `keep` events and the newest `keep` ended operations, which are
+ * those whose document has a member "ended_ms" that is not null. */
 void store_trim(struct store *store, unsigned keep);
-/* A failed background write is told here, once a failure (full disk …). */
+/* A failed background write is told here, once a failure (full disk …); it is tried again every
+ * few seconds, and rows lose nothing by it.  The newest 10,000 events are kept meanwhile. */
 void store_on_failure(struct store *store, void (*fn)(void *arg, const struct err *err), void *arg);
-/* A consistent copy beside the database (path + ".backup"), on the store's thread. */
+/* A consistent, verified copy beside the database (path + ".backup"), on the store's thread. */
 void store_backup(struct store *store);
 
 #endif
