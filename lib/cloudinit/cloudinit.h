@@ -13,31 +13,38 @@
 struct seed { /* borrowed for the call; NULL: not there */
 	const char *hostname;
 	const char *instance_id;
-	const char *user;	       /* whom the generated part makes (with sudo), when user_data is NULL */
-	const char *authorized_key;    /* its public key line */
-	const char *host_private_key;  /* PEM of the injected Ed25519 host key */
+	/* Whom our part makes, with sudo and authorized_key: always without user_data; with it only
+	 * when there is an authorized_key, beside the users that user_data makes. */
+	const char *user;
+	const char *authorized_key; /* its public key line */
+	bool own_key; /* authorized_key was made by us: no input of the user, not in the instance-id */
+	const char *host_private_key; /* PEM of the injected Ed25519 host key */
 	const char *host_public_key;
-	const void *user_data;	       /* the user's own, one part of the archive byte for byte */
+	/* The user's own: a part of the archive byte for byte, gzip unpacked.  Its `ssh_keys` gives
+	 * way to the injected host key; all else of it stays as it is. */
+	const void *user_data;
 	size_t user_data_len;
-	const char *user_data_name;    /* for messages */
+	const char *user_data_name; /* for messages */
 };
 
 /* Owned: a hash of the user's inputs (hostname, key, user-data, user) and the disk's generation;
  * never of our keys. */
 char *seed_instance_id(const struct seed *seed, const char *generation);
-/* user-data that can be a part of the archive: E_PARAMS names gzip, Jinja, MIME that nests … */
+/* user-data that cloud-init would know; E_PARAMS says what is wrong (and where, for YAML). */
 int seed_check_user_data(const void *data, size_t len, const char *name, struct err *err);
 /* Writes it, 0600, atomically. */
 int seed_write(const struct seed *seed, const char *path, struct err *err);
 /* The same without any secret (no private key, no user-data): keeps the instance-id, so that
- * cloud-init does not start over. */
+ * cloud-init does not start over.  Only hostname and instance_id are used.  What user-data does
+ * at every boot (bootcmd, boothooks) ends with it. */
 int seed_write_stripped(const struct seed *seed, const char *path, struct err *err);
 
 /* What `cloud-init status --format json` (or its plain form) says. */
 enum cloudinit_result { CLOUDINIT_RUNNING, CLOUDINIT_DONE, CLOUDINIT_DEGRADED, CLOUDINIT_ERROR,
 	CLOUDINIT_DISABLED, CLOUDINIT_ABSENT };
 extern const char *const cloudinit_result_names[];
-/* command to run in the guest, and the reading of its exit status and output; detail: owned. */
+/* Command to run in the guest (it waits for cloud-init's end), and the reading of its exit status
+ * and output; detail: owned, fit to be shown, never NULL. */
 const char *cloudinit_status_command(void);
 enum cloudinit_result cloudinit_status_parse(int status, const char *output, char **ret_detail);
 

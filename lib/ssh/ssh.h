@@ -88,5 +88,8 @@ int ssh_keypair_create(struct ssh_keypair *ret_pair, struct err *err); /* Ed2551
 void ssh_keypair_done(struct ssh_keypair *pair); /* wipes the private half */
 /* Checks one public key line ("type base64 [comment]"); E_PARAMS names what is wrong. */
 int ssh_public_key_check(const char *line, struct err *err);
+/* The same for a private key that a person brings: a passphrase, a token or a foreign format can
+ * not be used.  ssh_open checks it again. */
+int ssh_private_key_check(const void *pem, size_t len, struct err *err);
 
 #endif

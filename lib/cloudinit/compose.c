@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * What cloud-init reads.  All of our own is JSON, which is YAML too: json-c quotes it, and no
+ * value can become a key.
+ *
+ * With user-data there are up to three parts, merged by cloud-init in this order:
+ *  1. the person's own;
+ *  2. the host key.  It replaces `ssh_keys` and `ssh_deletekeys` as a whole, because the identity
+ *     that we pinned has to be the guest's: the host keys of user-data give way;
+ *  3. the login, if we have a key for it: our user is appended to a list of users, and keys that
+ *     are there already stay as they are.  The distribution's default user is kept alive where
+ *     the person wrote no list of users, as it would have been without us. */
+#include "lib/cloudinit/compose.h"
+
+#include <json-c/json.h>
+#include <openssl/rand.h>
+#include <string.h>
+
+#include "lib/base/mem.h"
+#include "lib/cloudinit/cloudinit.h"
+#include "lib/cloudinit/userdata.h"
+#include "lib/ssh/ssh.h"
+
+static const char replacing[] = "list()+dict(replace)+str()";
+static const char adding[] = "list(append)+dict(no_replace,recurse_list)+str()";
+static const char may_all[] = "ALL=(ALL) NOPASSWD:ALL";
+
+static void
+add_text(json_object *object, const char *key, const char *value)
+{
+	json_object_object_add(object, key, json_object_new_string(value));
+}
+
+static json_object *
+list_of(json_object *item)
+{
+	json_object *list = json_object_new_array();
+
+	if (item != NULL)
+		json_object_array_add(list, item);
+	return list;
+}
+
+static void
+put_json(struct sbuf *out, const char *start, json_object *object)
+{
+	sbuf_adds(out, start);
+	sbuf_adds(out, json_object_to_json_string_ext(object, JSON_C_TO_STRING_PRETTY |
+								  JSON_C_TO_STRING_SPACED |
+								  JSON_C_TO_STRING_NOSLASHESCAPE));
+	sbuf_addc(out, '\n');
+	json_object_put(object);
+}
+
+/* Of a key line only "type base64" is taken: a comment may hold anything. */
+static char *
+bare_key(const char *line)
+{
+	size_t at = strspn(line, " \t"), end = at + strcspn(line + at, " \t\r\n");
+
+	end += strspn(line + end, " \t");
+	end += strcspn(line + end, " \t\r\n");
+	return xstrndup(line + at, end - at);
+}
+
+static json_object *
+host_key(const struct seed *seed, json_object *config)
+{
+	json_object *keys;
+
+	json_object_object_add(config, "ssh_deletekeys", json_object_new_boolean(false));
+	if (seed->host_private_key == NULL)
+		return config;
+	keys = json_object_new_object();
+	add_text(keys, "ed25519_private", seed->host_private_key);
+	add_text(keys, "ed25519_public", seed->host_public_key);
+	json_object_object_add(config, "ssh_keys", keys);
+	return config;
+}
+
+/* Everything when there is no user-data.  `user` renames the default user of the distribution, so
+ * that its groups and its shell are those that the distribution means. */
+static json_object *
+whole_config(const struct seed *seed)
+{
+	json_object *config = json_object_new_object(), *user;
+	bool root = str_eq(seed->user, "root");
+
+	host_key(seed, config);
+	json_object_object_add(config, "ssh_pwauth", json_object_new_boolean(false));
+	json_object_object_add(config, "disable_root", json_object_new_boolean(!root));
+	if (seed->authorized_key != NULL) {
+		CLEANUP_FREE char *key = bare_key(seed->authorized_key);
+
+		json_object_object_add(
+		    config, "ssh_authorized_keys", list_of(json_object_new_string(key)));
+	}
+	if (seed->user == NULL)
+		return config;
+	if (root) {
+		json_object_object_add(config, "users", list_of(NULL));
+		return config;
+	}
+	user = json_object_new_object();
+	add_text(user, "name", seed->user);
+	add_text(user, "sudo", may_all);
+	json_object_object_add(user, "lock_passwd", json_object_new_boolean(true));
+	json_object_object_add(config, "user", user);
+	json_object_object_add(config, "users", list_of(json_object_new_string("default")));
+	return config;
+}
+
+static json_object *
+login_config(const struct seed *seed, bool adds_users)
+{
+	json_object *config = json_object_new_object(), *users, *user;
+	CLEANUP_FREE char *key = bare_key(seed->authorized_key);
+
+	if (seed->user == NULL || str_eq(seed->user, "root")) {
+		if (seed->user != NULL)
+			json_object_object_add(
+			    config, "disable_root", json_object_new_boolean(false));
+		json_object_object_add(
+		    config, "ssh_authorized_keys", list_of(json_object_new_string(key)));
+		return config;
+	}
+	users = list_of(adds_users ? NULL : json_object_new_string("default"));
+	user = json_object_new_object();
+	add_text(user, "name", seed->user);
+	add_text(user, "sudo", may_all);
+	json_object_object_add(user, "lock_passwd", json_object_new_boolean(true));
+	json_object_object_add(user, "ssh_authorized_keys", list_of(json_object_new_string(key)));
+	json_object_array_add(users, user);
+	json_object_object_add(config, "users", users);
+	return config;
+}
+
+/* A line that is in none of the parts. */
+static char *
+boundary_for(const struct userdata *u)
+{
+	unsigned char random[16] = { 0 };
+	char *boundary = NULL;
+
+	do {
+		CLEANUP_FREE char *hex = NULL;
+
+		free(boundary);
+		RAND_bytes(random, sizeof(random));
+		hex = str_hex(random, sizeof(random));
+		boundary = xasprintf("vmm-%s", hex);
+	} while (memmem(u->data, u->len, boundary, strlen(boundary)) != NULL);
+	return boundary;
+}
+
+static void
+put_base64(struct sbuf *out, const void *data, size_t len)
+{
+	char *text = str_base64(data, len);
+	size_t text_len = strlen(text);
+
+	for (size_t at = 0; at < text_len; at += 76) {
+		sbuf_add(out, text + at, text_len - at < 76 ? text_len - at : 76);
+		sbuf_addc(out, '\n');
+	}
+	explicit_bzero(text, text_len);
+	free(text);
+}
+
+static void
+put_user_part(struct sbuf *out, const struct userdata *u)
+{
+	if (u->mime_type == NULL) { /* an entity with a header of its own: a part as it is */
+		sbuf_add(out, u->data, u->len);
+		return;
+	}
+	sbuf_addf(out,
+	    "Content-Type: %s; charset=\"utf-8\"\nContent-Transfer-Encoding: base64\n"
+	    "Content-Disposition: attachment; filename=\"user-data\"\n\n",
+	    u->mime_type);
+	put_base64(out, u->data, u->len);
+}
+
+static void
+put_our_part(struct sbuf *out, const char *name, const char *merge, json_object *config)
+{
+	sbuf_addf(out,
+	    "Content-Type: text/cloud-config; charset=\"utf-8\"\nMerge-Type: %s\n"
+	    "Content-Disposition: attachment; filename=\"%s\"\n\n",
+	    merge, name);
+	put_json(out, "#cloud-config\n", config);
+}
+
+static int
+check(const struct seed *seed, struct err *err)
+{
+	static const char first[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+	static const char more[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.-";
+	const char *user = seed->user;
+
+	if (user != NULL && (user[0] == '\0' || strchr(first, user[0]) == NULL ||
+				strspn(user, more) != strlen(user) || strlen(user) > 32))
+		return err_set(
+		    err, E_PARAMS, "'%.64s' is not a name for a user of the guest", user);
+	return seed->authorized_key != NULL ? ssh_public_key_check(seed->authorized_key, err) : 0;
+}
+
+int
+compose_user_data(const struct seed *seed, struct sbuf *out, struct err *err)
+{
+	CLEANUP_FREE char *boundary = NULL;
+	struct userdata u;
+	int rc = check(seed, err);
+
+	if (rc != 0)
+		return rc;
+	if (seed->user_data == NULL) {
+		put_json(out, "#cloud-config\n", whole_config(seed));
+		return 0;
+	}
+	rc = userdata_init(&u, seed->user_data, seed->user_data_len, seed->user_data_name, err);
+	if (rc == 0) {
+		boundary = boundary_for(&u);
+		sbuf_addf(out,
+		    "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"%s\"\n\n--%s\n",
+		    boundary, boundary);
+		put_user_part(out, &u);
+		sbuf_addf(out, "\n--%s\n", boundary);
+		put_our_part(
+		    out, "vmm-host-key", replacing, host_key(seed, json_object_new_object()));
+		if (seed->authorized_key != NULL) {
+			sbuf_addf(out, "\n--%s\n", boundary);
+			put_our_part(out, "vmm-login", adding, login_config(seed, u.adds_users));
+		}
+		sbuf_addf(out, "\n--%s--\n", boundary);
+	}
+	userdata_done(&u);
+	return rc;
+}
+
+void
+compose_meta_data(const struct seed *seed, struct sbuf *out)
+{
+	json_object *meta = json_object_new_object();
+
+	add_text(meta, "instance-id", seed->instance_id);
+	if (seed->hostname != NULL)
+		add_text(meta, "local-hostname", seed->hostname);
+	put_json(out, "", meta);
+}
+
+void
+compose_stripped(struct sbuf *out)
+{
+	json_object *config = json_object_new_object();
+
+	json_object_object_add(config, "ssh_deletekeys", json_object_new_boolean(false));
+	put_json(out, "#cloud-config\n", config);
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * The seed's ISO 9660 image, made in memory and written in one go. */
+#include <archive.h>
+#include <archive_entry.h>
+#include <assert.h>
+#include <string.h>
+
+#include "lib/base/digest.h"
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/cloudinit/cloudinit.h"
+#include "lib/cloudinit/compose.h"
+
+static ssize_t
+on_bytes(struct archive *archive, void *arg, const void *data, size_t len)
+{
+	sbuf_add(arg, data, len);
+	return (ssize_t)len;
+}
+
+static void
+wipe(struct sbuf *sb)
+{
+	if (sb->data != NULL)
+		explicit_bzero(sb->data, sb->len);
+	sbuf_done(sb);
+}
+
+static int
+put_file(struct archive *archive, const char *name, const struct sbuf *content)
+{
+	struct archive_entry *entry = archive_entry_new();
+	int rc;
+
+	archive_entry_set_pathname(entry, name);
+	archive_entry_set_filetype(entry, AE_IFREG);
+	archive_entry_set_perm(entry, 0400);
+	archive_entry_set_size(entry, (la_int64_t)content->len);
+	rc = archive_write_header(archive, entry);
+	archive_entry_free(entry);
+	if (rc != ARCHIVE_OK)
+		return rc;
+	return archive_write_data(archive, content->data, content->len) == (la_ssize_t)content->len
+		   ? ARCHIVE_OK
+		   : ARCHIVE_FATAL;
+}
+
+/* ISO 9660 has no small letters and libarchive keeps to that; a cloud-init from before 2019 looks
+ * for this very word. */
+static void
+name_volume(struct sbuf *image)
+{
+	enum { DESCRIPTOR = 16 * 2048, VOLUME_ID = DESCRIPTOR + 40 };
+
+	assert(image->len > VOLUME_ID + 6 && memcmp(image->data + VOLUME_ID, "CIDATA", 6) == 0);
+	memcpy(image->data + VOLUME_ID, "cidata", 6);
+}
+
+static int
+write_iso(
+    const char *path, const struct sbuf *user_data, const struct sbuf *meta_data, struct err *err)
+{
+	struct archive *archive = archive_write_new();
+	struct sbuf image = { 0 };
+	int rc = E_IO;
+
+	if (archive_write_set_format_iso9660(archive) == ARCHIVE_OK &&
+	    archive_write_set_options(archive, "iso9660:volume-id=cidata,joliet,rockridge") ==
+		ARCHIVE_OK &&
+	    archive_write_open(archive, &image, NULL, on_bytes, NULL) == ARCHIVE_OK &&
+	    put_file(archive, "user-data", user_data) == ARCHIVE_OK &&
+	    put_file(archive, "meta-data", meta_data) == ARCHIVE_OK &&
+	    archive_write_close(archive) == ARCHIVE_OK) {
+		name_volume(&image);
+		rc = fs_write(path, image.data, image.len, 0600, err);
+	} else {
+		err_set(err, E_IO, "can not make the seed '%s': %s", path,
+		    archive_error_string(archive));
+	}
+	archive_write_free(archive);
+	wipe(&image);
+	return rc;
+}
+
+int
+seed_write(const struct seed *seed, const char *path, struct err *err)
+{
+	struct sbuf user_data = { 0 }, meta_data = { 0 };
+	int rc = compose_user_data(seed, &user_data, err);
+
+	if (rc == 0) {
+		compose_meta_data(seed, &meta_data);
+		rc = write_iso(path, &user_data, &meta_data, err);
+	}
+	wipe(&user_data);
+	wipe(&meta_data);
+	return rc;
+}
+
+int
+seed_write_stripped(const struct seed *seed, const char *path, struct err *err)
+{
+	struct sbuf user_data = { 0 }, meta_data = { 0 };
+	int rc;
+
+	compose_stripped(&user_data);
+	compose_meta_data(seed, &meta_data);
+	rc = write_iso(path, &user_data, &meta_data, err);
+	sbuf_done(&user_data);
+	sbuf_done(&meta_data);
+	return rc;
+}
+
+char *
+seed_instance_id(const struct seed *seed, const char *generation)
+{
+	struct digest *digest = digest_create();
+	CLEANUP_FREE char *hex = NULL;
+
+	digest_text(digest, "vmm seed 1");
+	digest_text(digest, generation);
+	digest_text(digest, seed->hostname);
+	digest_text(digest, seed->user);
+	digest_text(digest, seed->own_key ? NULL : seed->authorized_key);
+	digest_field(digest, seed->user_data, seed->user_data_len);
+	hex = digest_finish(digest);
+	return xasprintf("vmm-%.32s", hex);
+}
