@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 #include "lib/model/spec.h"
 
+#include <json-c/json.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/mem.h"
@@ -11,26 +13,24 @@ const char *const network_names[] = { "user", "none", "tap", "vnic", NULL };
 const char *const firmware_names[] = { "bios", "uefi", NULL };
 const char *const run_when_names[] = { "once", "always", NULL };
 
-#define MIB (1ULL << 20)
-#define GIB (1ULL << 30)
 #define DAY_MS (24ULL * 3600 * 1000)
 
 /* clang-format off */
-static const struct field network_fields[] = {
+const struct field vm_network_fields[] = {
 	FIELD(struct network_spec, type,   FIELD_ENUM,   .words = network_names, .fallback = "user", .text = "how the machine is connected"),
 	FIELD(struct network_spec, bridge, FIELD_STRING, .min = 1, .max = 15, .text = "tap: the host's bridge"),
 	FIELD(struct network_spec, name,   FIELD_STRING, .min = 1, .max = 31, .text = "vnic: the link on the host"),
 	FIELD_END
 };
 
-static const struct field cloud_init_fields[] = {
+const struct field vm_cloud_init_fields[] = {
 	FIELD(struct cloud_init_spec, hostname,  FIELD_STRING, .min = 1, .max = 253, .text = "the guest's host name; default: the machine's name"),
 	FIELD(struct cloud_init_spec, ssh_key,   FIELD_FILE,   .text = "public key that may log in"),
 	FIELD(struct cloud_init_spec, user_data, FIELD_FILE,   .text = "your own cloud-init user-data"),
 	FIELD_END
 };
 
-static const struct field ssh_fields[] = {
+const struct field vm_ssh_fields[] = {
 	FIELD(struct ssh_spec, user,        FIELD_STRING, .min = 1, .max = 64, .text = "who to log in as; default: vm"),
 	FIELD(struct ssh_spec, private_key, FIELD_FILE,   .secret = true, .text = "private key to log in with; default: one made for the machine"),
 	FIELD_END
@@ -63,18 +63,7 @@ const struct field provision_step_fields[] = {
 };
 
 const struct field vm_spec_fields[] = {
-	FIELD(struct vm_spec, name,     FIELD_NAME,   .required = true, .text = "the machine's name"),
-	FIELD(struct vm_spec, backend,  FIELD_ENUM,   .words = backend_names, .fallback = "default", .text = "the hypervisor; default: the platform's"),
-	FIELD(struct vm_spec, image,    FIELD_FILE,   .text = "the disk image to start from"),
-	FIELD(struct vm_spec, vcpus,    FIELD_UINT,   .min = 1, .max = 255, .fallback = "1", .text = "virtual processors"),
-	FIELD_NAMED("memory", struct vm_spec, memory_bytes, FIELD_SIZE, .unit = MIB, .min = 16 * MIB, .max = 16384 * GIB, .fallback = "1024", .text = "memory"),
-	FIELD_NAMED("disk", struct vm_spec, disk_bytes, FIELD_SIZE, .unit = GIB, .min = MIB, .max = 65536 * GIB, .text = "size of the disk; default: the image's"),
-	FIELD(struct vm_spec, network,  FIELD_OBJECT, .fields = network_fields, .shorthand = "type", .text = "the network; default: user"),
-	FIELD(struct vm_spec, firmware, FIELD_ENUM,   .words = firmware_names, .fallback = "bios", .text = "what starts the guest"),
-	FIELD(struct vm_spec, cloud_init, FIELD_OBJECT, .fields = cloud_init_fields, .text = "set the guest up by cloud-init"),
-	FIELD(struct vm_spec, ssh,      FIELD_OBJECT, .fields = ssh_fields, .text = "how to log in"),
-	FIELD(struct vm_spec, provision, FIELD_OBJECTS, .fields = provision_step_fields, .size = sizeof(struct provision_step), .max = 1000, .text = "steps to run, in order"),
-	FIELD(struct vm_spec, depends_on, FIELD_STRINGS, .text = "machines that must be provisioned first"),
+#include "lib/model/spec_rows.def"
 	FIELD_END
 };
 /* clang-format on */
@@ -155,6 +144,44 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 	for (size_t i = 0; i < spec->provision.count; i++)
 		check_step(&c, vm_spec_step(spec, i), i);
 	return c.problems;
+}
+
+int
+vm_spec_each_file(struct vm_spec *spec, vm_spec_file_fn *fn, void *arg)
+{
+	struct provision_step *steps = spec->provision.items;
+	struct {
+		struct file_ref *file;
+		const char *what;
+	} fixed[] = {
+		{ &spec->cloud_init.ssh_key, "ssh-key" },
+		{ &spec->cloud_init.user_data, "user-data" },
+		{ &spec->ssh.private_key, "private-key" },
+	};
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(fixed); i++)
+		if (fixed[i].file->kind != FILE_NONE)
+			rc = fn(arg, fixed[i].file, fixed[i].what);
+	for (size_t i = 0; rc == 0 && i < spec->provision.count; i++) {
+		if (steps[i].shell.script.kind != FILE_NONE)
+			rc = fn(arg, &steps[i].shell.script, "script");
+		if (rc == 0 && steps[i].file.source.kind != FILE_NONE)
+			rc = fn(arg, &steps[i].file.source, "source");
+	}
+	return rc;
+}
+
+void
+vm_spec_copy(struct vm_spec *ret_copy, const struct vm_spec *spec)
+{
+	json_object *json = fields_encode(vm_spec_fields, spec);
+
+	memset(ret_copy, 0, sizeof(*ret_copy));
+	if (fields_decode_one(vm_spec_fields, json, ret_copy, NULL) != 0)
+		abort(); /* what was checked once reads back */
+	ret_copy->present = true;
+	json_object_put(json);
 }
 
 void

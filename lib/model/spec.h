@@ -82,13 +82,22 @@ struct vm_spec {
 	struct strings depends_on;
 };
 
+#define SPEC_MIB (1ULL << 20)
+#define SPEC_GIB (1ULL << 30)
+
 extern const struct field vm_spec_fields[];
+extern const struct field vm_network_fields[], vm_cloud_init_fields[], vm_ssh_fields[];
 extern const struct field provision_step_fields[];
 
 /* What rows can not say: exactly one of shell and file, source with destination, step modes,
  * a bridge only for tap, a vnic's name …  Paths start with prefix.  Returns the problems found. */
 size_t vm_spec_check(const struct vm_spec *spec, const char *prefix,
     const struct field_options *options);
+/* Every file of the spec but the image, with what it is ("user-data", "script" …); stops at the
+ * first non-zero answer and returns it. */
+typedef int vm_spec_file_fn(void *arg, struct file_ref *file, const char *what);
+int vm_spec_each_file(struct vm_spec *spec, vm_spec_file_fn *fn, void *arg);
+void vm_spec_copy(struct vm_spec *ret_copy, const struct vm_spec *spec); /* deep */
 void vm_spec_release(struct vm_spec *spec); /* what it owns; not the struct */
 const struct provision_step *vm_spec_step(const struct vm_spec *spec, size_t index);
 /* The SSH user: ssh.user, else "vm".  Borrowed. */
