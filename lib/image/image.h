@@ -20,17 +20,18 @@ struct image { /* borrowed from the store of images; gone after image_remove */
 	char *path;
 	char *format; /* "qcow2" | "raw" */
 	char *name;   /* where it came from, for people: "debian-12.qcow2" */
-	char *source; /* path it was taken from */
+	char *source; /* path it was taken from, or what the client called it */
 	uint64_t virtual_bytes, file_bytes;
 	int64_t created_ms;
 };
 
 struct image_store;
 
-/* Loads the rows, removes leftovers of interrupted imports. */
+/* Loads the rows, removes leftovers of interrupted imports, ends interrupted removals, and takes
+ * up images without a row (the database may have been restored from an older copy). */
 int image_store_open(const char *dir, struct store *store, struct loop *loop,
     struct worker_pool *pool, struct image_store **ret_images, struct err *err);
-void image_store_close(struct image_store *images);
+void image_store_close(struct image_store *images); /* imports end with E_SHUTDOWN */
 
 typedef void image_progress_fn(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 typedef void image_done_fn(void *arg, const struct image *image, const struct err *err);
@@ -39,32 +40,41 @@ struct image_import;
 /* Takes a file into the store: checked (header, no backing or data file, sane sizes), copied by
  * reflink where possible, hashed, synced, renamed.  fd: taken; a regular file.  A file taken
  * before and unchanged since (device, inode, size, mtime, ctime) answers without reading it, and
- * imports of one file at the same time share the work.  done runs once, never before return.
- * Cancelling leaves nothing. */
+ * imports of one file at the same time share the work.  name: the file's path or name, copied.
+ * done runs once, never before return.  Cancelling leaves nothing.  progress: a few times a second;
+ * it may cancel its own import. */
 struct image_import *image_import(struct image_store *images, int fd, const char *name,
     image_progress_fn *progress, image_done_fn *done, void *arg);
 void image_import_cancel(struct image_import *import); /* done runs with E_CANCELLED */
 
-/* By digest ("sha256:…" or at least 8 hex digits of it) or by name.  NULL: none. */
+/* By digest ("sha256:…" or at least 8 hex digits of it) or by name (the newest of that name).
+ * NULL: none, or its file is gone or has another size. */
 const struct image *image_find(struct image_store *images, const char *ref);
+/* The same, with the reason: E_NOT_FOUND, E_LIMIT (several begin so) or E_IMAGE (file gone). */
+int image_get(struct image_store *images, const char *ref, const struct image **ret_image,
+    struct err *err);
+/* Is the file there, with the size it had?  E_IMAGE. */
+int image_check(const struct image *image, struct err *err);
 /* The image that this file, unchanged, was taken as; NULL: never taken, or changed. */
 const struct image *image_find_file(struct image_store *images, int fd);
 void image_each(struct image_store *images, void (*fn)(void *arg, const struct image *image),
     void *arg);
-/* The caller has checked that no machine stands on it. */
+/* The caller has checked that no machine stands on it.  Durable; an image whose file is gone can
+ * be removed too. */
 int image_remove(struct image_store *images, const char *digest, struct err *err);
 
 /* ---- disks; on workers ---- */
 
-/* Makes a qcow2 overlay with qemu-img (explicit formats, absolute backing path, limits).  Refuses
- * an existing target, a size below the base's, and too little free space (a tenth of a GiB at
- * least).  size_bytes 0: the base's. */
+/* Makes a qcow2 overlay (0600, synced) with qemu-img: explicit formats, absolute paths, limits.
+ * Refuses an existing target (E_EXISTS), a size below the base's (E_PARAMS, object "disk"), a base
+ * that is gone (E_IMAGE) and too little free space (E_NO_SPACE; a tenth of a GiB at least).
+ * size_bytes 0: the base's; rounded up to 512.  Leaves nothing when it fails. */
 int disk_create_overlay(const char *base_path, const char *base_format, uint64_t base_bytes,
     const char *path, uint64_t size_bytes, struct job *job, struct err *err);
 
 /* Reads the header of an untrusted file.  E_IMAGE for anything but raw and plain qcow2. */
 struct disk_header {
-	const char *format;
+	const char *format; /* static: "qcow2" | "raw" */
 	uint64_t virtual_bytes;
 };
 int disk_inspect(int fd, const char *name, struct disk_header *ret_header, struct err *err);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * A machine's disk: a qcow2 overlay made by qemu-img. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/process.h"
+#include "lib/base/str.h"
+#include "lib/image/image.h"
+
+#define GIB (1ULL << 30)
+#define DISK_BYTES_MAX (64ULL << 40)
+enum { TIMEOUT_MS = 60000, OUT_MAX = 65536, SECTOR = 512 };
+
+/* An empty overlay is its tables: a few MiB for the largest. */
+static const struct process_limits limits = {
+	.cpu_seconds = 60,
+	.address_space_bytes = 1 << 30,
+	.file_size_bytes = 256 << 20,
+};
+
+static int
+check_room(const char *path, struct err *err)
+{
+	CLEANUP_FREE char *dir = fs_dirname(path);
+	uint64_t room;
+	int rc = fs_free_bytes(dir, &room, err);
+
+	if (rc != 0 || room >= GIB / 10)
+		return rc;
+	err_set(err, E_NO_SPACE, "the file system of '%s' is full", dir);
+	err_hint(err, "a disk needs a tenth of a GiB to begin with");
+	return E_NO_SPACE;
+}
+
+static int
+check_base(const char *base_path, struct err *err)
+{
+	CLEANUP_FD int fd = open(base_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd >= 0)
+		return 0;
+	if (errno != ENOENT)
+		return err_errno(err, E_IO, errno, "can not read the image '%s'", base_path);
+	err_set(err, E_IMAGE, "the image '%s' is gone", base_path);
+	err_hint(err, "it was removed meanwhile; create the machine again from the image's file");
+	return E_IMAGE;
+}
+
+static int
+check_size(uint64_t base_bytes, uint64_t size_bytes, struct err *err)
+{
+	CLEANUP_FREE char *asked = str_size(size_bytes), *least = str_size(base_bytes);
+
+	if (size_bytes < base_bytes) {
+		err_set(err, E_PARAMS, "a disk of %s is smaller than its image (%s)", asked, least);
+		err_hint(err, "give at least %s, or no size", least);
+		err_object(err, "disk");
+		return E_PARAMS;
+	}
+	if (size_bytes > DISK_BYTES_MAX) {
+		err_set(err, E_PARAMS, "a disk of %s is too large", asked);
+		err_object(err, "disk");
+		return E_PARAMS;
+	}
+	return 0;
+}
+
+static int
+run_qemu_img(const char *base, const char *format, const char *path, uint64_t size_bytes,
+    struct job *job, struct err *err)
+{
+	CLEANUP_FREE char *size = xasprintf("%llu", (unsigned long long)size_bytes);
+	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
+		base, path, size, NULL };
+	struct process_output output = { 0 };
+	int rc = process_run(argv, NULL, 0, OUT_MAX, TIMEOUT_MS, &limits, job, &output, err);
+
+	process_output_done(&output);
+	return rc;
+}
+
+/* The mode and the last step: synced, and linked to its name only when that is free. */
+static int
+finish(const char *tmp, const char *path, struct err *err)
+{
+	CLEANUP_FD int fd = open(tmp, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_FREE char *dir = fs_dirname(path);
+
+	if (fd < 0 || fchmod(fd, 0600) < 0 || fsync(fd) < 0)
+		return err_errno(err, E_IO, errno, "can not make the disk '%s'", path);
+	if (link(tmp, path) < 0)
+		return err_errno(err, errno == EEXIST ? E_EXISTS : E_IO, errno,
+		    "can not make the disk '%s'", path);
+	unlink(tmp);
+	return fs_sync_dir(dir, err);
+}
+
+int
+disk_create_overlay(const char *base_path, const char *base_format, uint64_t base_bytes,
+    const char *path, uint64_t size_bytes, struct job *job, struct err *err)
+{
+	CLEANUP_FREE char *base = fs_expand(base_path, NULL), *target = fs_expand(path, NULL);
+	CLEANUP_FREE char *tmp = xasprintf("%s.new", target);
+	uint64_t least = (base_bytes + SECTOR - 1) / SECTOR * SECTOR;
+	int rc;
+
+	if (size_bytes == 0)
+		size_bytes = least;
+	rc = check_size(base_bytes, size_bytes, err);
+	if (rc != 0)
+		return rc;
+	if (fs_exists(target)) {
+		err_set(err, E_EXISTS, "there is a disk already: '%s'", target);
+		err_hint(err, "it is not overwritten; move it away if it is not needed");
+		return E_EXISTS;
+	}
+	rc = check_base(base, err);
+	if (rc == 0)
+		rc = check_room(target, err);
+	if (rc != 0)
+		return rc;
+	size_bytes = (size_bytes + SECTOR - 1) / SECTOR * SECTOR;
+	unlink(tmp); /* of an interrupted run */
+	rc = run_qemu_img(base, base_format, tmp, size_bytes, job, err);
+	if (rc == E_FAILED && check_room(target, NULL) != 0)
+		rc = check_room(target, err); /* qemu-img's words would hide the reason */
+	else if (rc != 0)
+		err_wrap(err, "can not make the disk '%s'", target);
+	else
+		rc = finish(tmp, target, err);
+	unlink(tmp);
+	return rc;
+}

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * The store of images: rows, files and the memory of which files were taken.  The file is named
+ * by the digest of its content, so that a row can be made again from the file. */
+#include "lib/image/image.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/clock.h"
+#include "lib/base/fs.h"
+#include "lib/base/log.h"
+#include "lib/base/loop.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/image/images.h"
+#include "lib/image/take.h"
+#include "lib/model/field.h"
+#include "lib/store/store.h"
+
+#define DIGEST_PREFIX "sha256:"
+#define REMOVE_PREFIX ".remove-"
+enum { REF_HEX_MIN = 8 };
+
+struct row { /* a row of the database; numbers for times, as fields know no signed ones */
+	char *digest, *format, *name, *source;
+	uint64_t virtual_bytes, file_bytes, created_ms;
+};
+
+/* clang-format off */
+static const struct field row_fields[] = {
+	FIELD(struct row, digest,        FIELD_STRING, .required = true),
+	FIELD(struct row, format,        FIELD_STRING, .required = true),
+	FIELD(struct row, name,          FIELD_STRING, .required = true),
+	FIELD(struct row, source,        FIELD_STRING, .max = 8192),
+	FIELD(struct row, virtual_bytes, FIELD_UINT,   .required = true, .max = UINT64_MAX),
+	FIELD(struct row, file_bytes,    FIELD_UINT,   .required = true, .max = UINT64_MAX),
+	FIELD(struct row, created_ms,    FIELD_UINT,   .max = UINT64_MAX),
+	FIELD_END
+};
+/* clang-format on */
+
+static const char *
+hex_of(const char *digest)
+{
+	return digest + strlen(DIGEST_PREFIX);
+}
+
+static bool
+is_hex(const char *s, size_t min, size_t max)
+{
+	size_t len = strspn(s, "0123456789abcdef");
+
+	return s[len] == '\0' && len >= min && len <= max;
+}
+
+static char *
+path_of(const struct image_store *images, const char *prefix, const char *hex)
+{
+	return xasprintf("%s/%s%s", images->dir, prefix, hex);
+}
+
+/* ---- entries ---- */
+
+static void
+entry_remove(struct image_store *images, struct entry *entry)
+{
+	TAILQ_REMOVE(&images->entries, entry, link);
+	free(entry->image.digest);
+	free(entry->image.path);
+	free(entry->image.format);
+	free(entry->image.name);
+	free(entry->image.source);
+	free(entry);
+}
+
+struct entry *
+images_by_digest(struct image_store *images, const char *digest)
+{
+	struct entry *entry;
+
+	TAILQ_FOREACH(entry, &images->entries, link) {
+		if (str_eq(entry->image.digest, digest))
+			return entry;
+	}
+	return NULL;
+}
+
+static void
+entry_add(struct image_store *images, const struct row *row)
+{
+	struct entry *entry = xcalloc(1, sizeof(*entry));
+
+	entry->image = (struct image){
+		.digest = xstrdup(row->digest),
+		.path = path_of(images, IMAGE_PREFIX, hex_of(row->digest)),
+		.format = xstrdup(row->format),
+		.name = xstrdup(row->name),
+		.source = xstrdup(row->source != NULL ? row->source : ""),
+		.virtual_bytes = row->virtual_bytes,
+		.file_bytes = row->file_bytes,
+		.created_ms = (int64_t)row->created_ms,
+	};
+	TAILQ_INSERT_TAIL(&images->entries, entry, link);
+}
+
+static char *
+row_text(const struct row *row)
+{
+	struct json_object *object = fields_encode(row_fields, row);
+	char *text = xstrdup(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+
+	json_object_put(object);
+	return text;
+}
+
+/* ---- what was taken from where ---- */
+
+static void
+source_forget(struct image_store *images, struct source *source, bool stored)
+{
+	if (stored)
+		store_remove(images->store, STORE_SOURCE, source->key);
+	HASH_DEL(images->sources, source);
+	free(source->digest);
+	free(source);
+}
+
+static void
+source_add(struct image_store *images, const char *key, const char *digest)
+{
+	struct source *source = xcalloc(1, sizeof(*source) + strlen(key) + 1);
+
+	memcpy(source->key, key, strlen(key) + 1);
+	source->digest = xstrdup(digest);
+	HASH_ADD_STR(images->sources, key, source);
+}
+
+/* "dev:ino:": one row a file is enough. */
+static size_t
+file_part(const char *key)
+{
+	const char *colon = strchr(key, ':');
+
+	colon = colon != NULL ? strchr(colon + 1, ':') : NULL;
+	return colon != NULL ? (size_t)(colon - key) + 1 : strlen(key);
+}
+
+static void
+source_remember(struct image_store *images, const char *key, const char *digest)
+{
+	struct json_object *object = json_object_new_object();
+	struct source *source, *next;
+
+	HASH_ITER(hh, images->sources, source, next) {
+		if (strncmp(source->key, key, file_part(key)) == 0)
+			source_forget(images, source, true);
+	}
+	source_add(images, key, digest);
+	json_object_object_add(object, "digest", json_object_new_string(digest));
+	store_put(images->store, STORE_SOURCE, key,
+	    json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+	json_object_put(object);
+}
+
+const struct image *
+images_by_key(struct image_store *images, const char *key)
+{
+	struct source *source;
+	struct entry *entry;
+
+	HASH_FIND_STR(images->sources, key, source);
+	entry = source != NULL ? images_by_digest(images, source->digest) : NULL;
+	return entry != NULL && image_check(&entry->image, NULL) == 0 ? &entry->image : NULL;
+}
+
+/* ---- rows ---- */
+
+int
+images_add(struct image_store *images, const struct take *take, const char *key, struct err *err)
+{
+	CLEANUP_FREE char *digest = xasprintf(DIGEST_PREFIX "%s", take->hex);
+	CLEANUP_FREE char *name = NULL, *source = NULL, *text = NULL;
+	struct row row;
+	int rc;
+
+	if (images_by_digest(images, digest) == NULL) {
+		/* Names of files may hold anything; ours are shown. */
+		name = str_printable(fs_basename(take->name), strlen(fs_basename(take->name)));
+		source = str_printable(take->name, strlen(take->name));
+		row = (struct row){ digest, (char *)(uintptr_t)take->header.format, name, source,
+			take->header.virtual_bytes, take->file_bytes, (uint64_t)clock_wall_ms() };
+		text = row_text(&row);
+		rc = store_commit_put(images->store, STORE_IMAGE, digest, text, err);
+		if (rc != 0)
+			return rc;
+		entry_add(images, &row);
+	}
+	if (key != NULL)
+		source_remember(images, key, digest);
+	return 0;
+}
+
+static void
+on_image_row(void *arg, const char *id, const char *doc)
+{
+	struct image_store *images = arg;
+	struct json_object *object = json_tokener_parse(doc);
+	struct row row = { 0 };
+	struct err err;
+
+	if (object == NULL || fields_decode_one(row_fields, object, &row, &err) != 0 ||
+	    !str_starts(row.digest, DIGEST_PREFIX) ||
+	    !is_hex(hex_of(row.digest), SHA256_HEX, SHA256_HEX))
+		log_debug("images: the row '%s' can not be read", id);
+	else
+		entry_add(images, &row);
+	fields_release(row_fields, &row);
+	json_object_put(object);
+}
+
+static void
+on_source_row(void *arg, const char *id, const char *doc)
+{
+	struct image_store *images = arg;
+	struct json_object *object = json_tokener_parse(doc), *digest;
+
+	if (json_object_object_get_ex(object, "digest", &digest) &&
+	    images_by_digest(images, json_object_get_string(digest)) != NULL)
+		source_add(images, id, json_object_get_string(digest));
+	else
+		store_remove(images->store, STORE_SOURCE, id);
+	json_object_put(object);
+}
+
+/* ---- the folder ---- */
+
+/* A file in the folder without a row: the database is older than the file. */
+static void
+adopt(struct image_store *images, const char *file, const char *hex)
+{
+	CLEANUP_FREE char *path = fs_join(images->dir, file);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct take take = { .fd = -1, .name = path };
+	struct err err;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || disk_inspect(fd, path, &take.header, &err) != 0)
+		return;
+	memcpy(take.hex, hex, sizeof(take.hex));
+	take.file_bytes = (uint64_t)st.st_size;
+	if (images_add(images, &take, NULL, &err) == 0)
+		log_debug("images: '%s' had no row", path);
+}
+
+/* A removal that was under way: it had been asked for, so it is ended. */
+static void
+end_removal(struct image_store *images, const char *hex)
+{
+	CLEANUP_FREE char *digest = xasprintf(DIGEST_PREFIX "%s", hex);
+	CLEANUP_FREE char *path = path_of(images, REMOVE_PREFIX, hex);
+	struct entry *entry = images_by_digest(images, digest);
+
+	/* Taken anew since: the file of that name is the one that counts. */
+	if (entry != NULL && image_check(&entry->image, NULL) != 0) {
+		if (store_commit_remove(images->store, STORE_IMAGE, digest, NULL) != 0)
+			return;
+		entry_remove(images, entry);
+	}
+	unlink(path);
+}
+
+static int
+tidy(struct image_store *images, struct err *err)
+{
+	DIR *dir = opendir(images->dir);
+	struct dirent *found;
+
+	if (dir == NULL)
+		return err_errno(err, E_IO, errno, "can not read the folder '%s'", images->dir);
+	while ((found = readdir(dir)) != NULL) {
+		const char *name = found->d_name;
+
+		if (str_starts(name, TAKE_PREFIX)) {
+			unlinkat(dirfd(dir), name, 0);
+		} else if (str_starts(name, REMOVE_PREFIX)) {
+			end_removal(images, name + strlen(REMOVE_PREFIX));
+		} else if (str_starts(name, IMAGE_PREFIX)) {
+			const char *hex = name + strlen(IMAGE_PREFIX);
+			CLEANUP_FREE char *digest = xasprintf(DIGEST_PREFIX "%s", hex);
+
+			if (is_hex(hex, SHA256_HEX, SHA256_HEX) &&
+			    images_by_digest(images, digest) == NULL)
+				adopt(images, name, hex);
+		}
+	}
+	closedir(dir);
+	return 0;
+}
+
+int
+image_store_open(const char *dir, struct store *store, struct loop *loop, struct worker_pool *pool,
+    struct image_store **ret_images, struct err *err)
+{
+	struct image_store *images = xcalloc(1, sizeof(*images));
+	int rc;
+
+	images->dir = fs_expand(dir, NULL);
+	images->store = store;
+	images->loop = loop;
+	images->pool = pool;
+	TAILQ_INIT(&images->entries);
+	imports_open(images);
+	rc = fs_mkdirs(images->dir, 0700, err);
+	if (rc == 0)
+		rc = store_each(store, STORE_IMAGE, on_image_row, images, err);
+	if (rc == 0)
+		rc = tidy(images, err);
+	if (rc == 0)
+		rc = store_each(store, STORE_SOURCE, on_source_row, images, err);
+	if (rc != 0) {
+		image_store_close(images);
+		return rc;
+	}
+	*ret_images = images;
+	return 0;
+}
+
+void
+image_store_close(struct image_store *images)
+{
+	struct source *source, *next;
+	struct entry *entry;
+
+	if (images == NULL)
+		return;
+	loop_assert(images->loop);
+	imports_close(images);
+	HASH_ITER(hh, images->sources, source, next)
+		source_forget(images, source, false);
+	while ((entry = TAILQ_FIRST(&images->entries)) != NULL)
+		entry_remove(images, entry);
+	free(images->dir);
+	free(images);
+}
+
+/* ---- asking ---- */
+
+int
+image_check(const struct image *image, struct err *err)
+{
+	struct stat st;
+
+	if (lstat(image->path, &st) == 0 && S_ISREG(st.st_mode) &&
+	    (uint64_t)st.st_size == image->file_bytes)
+		return 0;
+	err_set(err, E_IMAGE, "the file of the image '%s' is gone or damaged ('%s')", image->name,
+	    image->path);
+	err_hint(err, "take it again from where it came: '%s'", image->source);
+	err_object(err, image->name);
+	return E_IMAGE;
+}
+
+int
+image_get(struct image_store *images, const char *ref, const struct image **ret_image,
+    struct err *err)
+{
+	const char *hex = str_starts(ref, DIGEST_PREFIX) ? hex_of(ref) : ref;
+	const struct image *found = NULL, *by_name = NULL;
+	struct entry *entry;
+	int rc;
+
+	loop_assert(images->loop);
+	TAILQ_FOREACH(entry, &images->entries, link) {
+		if (is_hex(hex, REF_HEX_MIN, SHA256_HEX) &&
+		    str_starts(hex_of(entry->image.digest), hex)) {
+			if (found != NULL)
+				return err_set(err, E_LIMIT,
+				    "several images begin with '%s'; give more digits", ref);
+			found = &entry->image;
+		}
+		if (str_eq(entry->image.name, ref))
+			by_name = &entry->image;
+	}
+	if (found == NULL)
+		found = by_name;
+	if (found == NULL) {
+		err_set(err, E_NOT_FOUND, "there is no image '%s'", ref);
+		err_hint(err, "'vmctl image list' shows the images that are kept");
+		err_object(err, ref);
+		return E_NOT_FOUND;
+	}
+	rc = image_check(found, err);
+	if (rc == 0)
+		*ret_image = found;
+	return rc;
+}
+
+const struct image *
+image_find(struct image_store *images, const char *ref)
+{
+	const struct image *image = NULL;
+
+	return image_get(images, ref, &image, NULL) == 0 ? image : NULL;
+}
+
+const struct image *
+image_find_file(struct image_store *images, int fd)
+{
+	CLEANUP_FREE char *key = NULL;
+
+	loop_assert(images->loop);
+	return take_key(fd, "", &key, NULL) == 0 ? images_by_key(images, key) : NULL;
+}
+
+void
+image_each(struct image_store *images, void (*fn)(void *arg, const struct image *image), void *arg)
+{
+	struct entry *entry;
+
+	TAILQ_FOREACH(entry, &images->entries, link)
+		fn(arg, &entry->image);
+}
+
+/* The file gets another name before its row goes: a crash in between is seen at the next open. */
+int
+image_remove(struct image_store *images, const char *digest, struct err *err)
+{
+	struct entry *entry = images_by_digest(images, digest);
+	CLEANUP_FREE char *aside = NULL;
+	struct source *source, *next;
+	int rc;
+
+	loop_assert(images->loop);
+	if (entry == NULL) {
+		err_object(err, digest);
+		return err_set(err, E_NOT_FOUND, "there is no image '%s'", digest);
+	}
+	aside = path_of(images, REMOVE_PREFIX, hex_of(digest));
+	if (rename(entry->image.path, aside) < 0 && errno != ENOENT)
+		return err_errno(err, E_IO, errno, "can not remove the image '%s'", digest);
+	rc = fs_sync_dir(images->dir, err);
+	if (rc == 0)
+		rc = store_commit_remove(images->store, STORE_IMAGE, digest, err);
+	if (rc != 0) {
+		if (rename(aside, entry->image.path) < 0)
+			log_debug("images: '%s' stays aside", aside);
+		return rc;
+	}
+	unlink(aside);
+	HASH_ITER(hh, images->sources, source, next) {
+		if (str_eq(source->digest, digest))
+			source_forget(images, source, true);
+	}
+	entry_remove(images, entry);
+	return 0;
+}

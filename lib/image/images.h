@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_IMAGE_IMAGES_H
+#define LIB_IMAGE_IMAGES_H
+
+#include <sys/queue.h>
+#include <uthash.h>
+
+#include "lib/image/image.h"
+
+/* The store of images as its own files see it: rows in image.c, imports in import.c. */
+
+struct take;
+struct timer;
+
+struct entry {
+	TAILQ_ENTRY(entry) link;
+	struct image image;
+};
+
+struct source { /* a file that was taken, in the state it had */
+	UT_hash_handle hh;
+	char *digest;
+	char key[];
+};
+
+TAILQ_HEAD(entry_list, entry);
+TAILQ_HEAD(work_list, work);
+TAILQ_HEAD(import_list, image_import);
+
+struct image_store {
+	char *dir;
+	struct store *store;
+	struct loop *loop;
+	struct worker_pool *pool;
+	struct entry_list entries;
+	struct source *sources;
+	/* import.c */
+	struct work_list works;
+	struct import_list settled; /* their done is due */
+	struct timer *settle;
+};
+
+/* Makes the row of a file that lies in the folder; the file's key is remembered. */
+int images_add(struct image_store *images, const struct take *take, const char *key,
+    struct err *err);
+struct entry *images_by_digest(struct image_store *images, const char *digest);
+/* What the file with this key was taken as, when that is still there. */
+const struct image *images_by_key(struct image_store *images, const char *key);
+
+void imports_open(struct image_store *images);
+void imports_close(struct image_store *images); /* ends all with E_SHUTDOWN */
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * The loop's half of imports.  Everybody who wants the same file, unchanged, waits for one piece
+ * of work; whoever is done, or cancelled, goes to the list `settled`, and a timer calls them back,
+ * so that no callback ever runs inside of a call into here. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/loop.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/base/worker.h"
+#include "lib/image/images.h"
+#include "lib/image/take.h"
+
+struct image_import {
+	TAILQ_ENTRY(image_import) link;
+	struct image_store *images;
+	struct work *work; /* NULL once settled */
+	image_progress_fn *progress;
+	image_done_fn *done;
+	void *arg;
+	struct err err;
+	char *digest; /* NULL when it failed */
+};
+
+struct work {
+	TAILQ_ENTRY(work) link;
+	struct take take; /* the worker's, until done */
+	struct image_store *images; /* NULL: closed meanwhile */
+	struct import_list waiters;
+	struct job *job;
+	char *key;
+	bool cancelled; /* nobody waits; not to be joined */
+};
+
+static void
+settle(struct image_import *import, const char *digest, const struct err *err)
+{
+	struct image_store *images = import->images;
+
+	if (import->work != NULL)
+		TAILQ_REMOVE(&import->work->waiters, import, link);
+	import->work = NULL;
+	import->digest = xstrdup(digest);
+	if (err != NULL)
+		import->err = *err;
+	TAILQ_INSERT_TAIL(&images->settled, import, link);
+	timer_arm(images->settle, 0);
+}
+
+static void
+call_back(struct image_import *import)
+{
+	struct entry *entry = NULL;
+
+	if (import->digest != NULL) {
+		entry = images_by_digest(import->images, import->digest);
+		if (entry == NULL)
+			err_set(&import->err, E_NOT_FOUND, "the image was removed meanwhile");
+	}
+	import->done(import->arg, entry != NULL ? &entry->image : NULL,
+	    entry != NULL ? NULL : &import->err);
+	free(import->digest);
+	free(import);
+}
+
+static void
+on_settled(void *arg)
+{
+	struct image_store *images = arg;
+	struct image_import *import;
+
+	while ((import = TAILQ_FIRST(&images->settled)) != NULL) {
+		TAILQ_REMOVE(&images->settled, import, link);
+		call_back(import);
+	}
+}
+
+/* ---- the work ---- */
+
+static void
+on_progress(void *arg)
+{
+	struct work *work = arg;
+	struct image_import *import = TAILQ_FIRST(&work->waiters), *next;
+
+	for (; import != NULL; import = next) {
+		next = TAILQ_NEXT(import, link);
+		if (import->progress != NULL)
+			import->progress(import->arg, work->take.done_bytes, work->take.total_bytes);
+	}
+}
+
+static void
+post_progress(struct take *take, struct job *job)
+{
+	job_post(job, on_progress, (char *)take - offsetof(struct work, take));
+}
+
+static void
+work_run(struct job *job, void *data)
+{
+	struct work *work = data;
+
+	take_run(&work->take, job);
+}
+
+static void
+work_done(void *data)
+{
+	struct work *work = data;
+	struct image_store *images = work->images;
+	CLEANUP_FREE char *digest = NULL, *path = NULL;
+	struct image_import *import;
+	struct err err = work->take.err;
+
+	if (images != NULL)
+		TAILQ_REMOVE(&images->works, work, link);
+	if (images != NULL && err.code == E_OK) {
+		digest = xasprintf("sha256:%s", work->take.hex);
+		path = xasprintf("%s/" IMAGE_PREFIX "%s", work->take.dir, work->take.hex);
+		if (!TAILQ_EMPTY(&work->waiters))
+			images_add(images, &work->take, work->key, &err);
+		/* Nobody wants it, or its row can not be written. */
+		if (images_by_digest(images, digest) == NULL)
+			unlink(path);
+	}
+	while ((import = TAILQ_FIRST(&work->waiters)) != NULL)
+		settle(import, err.code == E_OK ? digest : NULL, &err);
+	take_release(&work->take);
+	free(work->key);
+	free(work);
+}
+
+/* fd, key: taken. */
+static struct work *
+start_work(struct image_store *images, int fd, const char *name, char *key, struct err *err)
+{
+	struct work *work = xcalloc(1, sizeof(*work));
+
+	work->images = images;
+	work->key = key;
+	work->take.fd = fd;
+	work->take.name = xstrdup(name);
+	work->take.dir = xstrdup(images->dir);
+	work->take.progress = post_progress;
+	TAILQ_INIT(&work->waiters);
+	err_set(&work->take.err, E_CANCELLED, "taking '%s' was stopped", name);
+	if (worker_submit(images->pool, "image", work_run, work_done, work, 0, &work->job, err) != 0) {
+		take_release(&work->take);
+		free(work->key);
+		free(work);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&images->works, work, link);
+	return work;
+}
+
+static struct work *
+find_work(struct image_store *images, const char *key)
+{
+	struct work *work;
+
+	TAILQ_FOREACH(work, &images->works, link) {
+		if (!work->cancelled && str_eq(work->key, key))
+			return work;
+	}
+	return NULL;
+}
+
+struct image_import *
+image_import(struct image_store *images, int fd, const char *name, image_progress_fn *progress,
+    image_done_fn *done, void *arg)
+{
+	struct image_import *import = xcalloc(1, sizeof(*import));
+	CLEANUP_FREE char *key = NULL;
+	const struct image *known = NULL;
+	CLEANUP_FD int file = fd;
+	struct work *work = NULL;
+	struct err err = ERR_INIT;
+
+	loop_assert(images->loop);
+	import->images = images;
+	import->progress = progress;
+	import->done = done;
+	import->arg = arg;
+	if (take_key(file, name, &key, &err) == 0)
+		known = images_by_key(images, key);
+	if (known == NULL && err.code == E_OK) {
+		work = find_work(images, key);
+		if (work == NULL)
+			work = start_work(images, TAKE_FD(file), name, TAKE(key), &err);
+	}
+	if (work != NULL) {
+		import->work = work;
+		TAILQ_INSERT_TAIL(&work->waiters, import, link);
+	} else {
+		settle(import, known != NULL ? known->digest : NULL, &err);
+	}
+	return import;
+}
+
+void
+image_import_cancel(struct image_import *import)
+{
+	struct work *work = import->work;
+	struct err err;
+
+	loop_assert(import->images->loop);
+	if (work == NULL)
+		return;
+	err_set(&err, E_CANCELLED, "taking '%s' was cancelled", work->take.name);
+	settle(import, NULL, &err);
+	if (TAILQ_EMPTY(&work->waiters)) {
+		work->cancelled = true;
+		job_cancel(work->job);
+	}
+}
+
+void
+imports_open(struct image_store *images)
+{
+	TAILQ_INIT(&images->works);
+	TAILQ_INIT(&images->settled);
+	images->settle = timer_create_on(images->loop, on_settled, images);
+}
+
+void
+imports_close(struct image_store *images)
+{
+	struct image_import *import;
+	struct work *work;
+	struct err err;
+
+	err_set(&err, E_SHUTDOWN, "vmmd is going down");
+	while ((work = TAILQ_FIRST(&images->works)) != NULL) {
+		while ((import = TAILQ_FIRST(&work->waiters)) != NULL)
+			settle(import, NULL, &err);
+		TAILQ_REMOVE(&images->works, work, link);
+		work->images = NULL;
+		job_cancel(work->job);
+	}
+	on_settled(images);
+	timer_destroy(images->settle);
+}

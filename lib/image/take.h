@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_IMAGE_TAKE_H
+#define LIB_IMAGE_TAKE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+#include "lib/image/image.h"
+
+/* The worker's half of an import: one file into the folder of images.  Inside of lib/image only. */
+
+struct job;
+
+#define TAKE_PREFIX ".import-" /* of files that are not finished */
+#define IMAGE_PREFIX "sha256-"
+enum { SHA256_HEX = 64 };
+
+struct take {
+	/* Given. */
+	int fd;		 /* owned */
+	char *name, *dir; /* owned */
+	void (*progress)(struct take *take, struct job *job); /* at most every 100 ms */
+	/* Found.  err is E_CANCELLED until something else is known. */
+	struct err err;
+	char hex[SHA256_HEX + 1];
+	struct disk_header header;
+	uint64_t file_bytes;
+	/* Under way. */
+	_Atomic uint64_t done_bytes, total_bytes;
+	uint64_t told_ms;
+};
+
+/* Checks, copies, hashes, syncs and renames.  Leaves nothing behind when it fails. */
+void take_run(struct take *take, struct job *job);
+void take_release(struct take *take);
+
+/* Owned: what tells a file and its state from every other: "dev:ino:size:mtime_ns:ctime_ns". */
+int take_key(int fd, const char *name, char **ret_key, struct err *err);
+
+#endif
