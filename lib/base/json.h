@@ -46,7 +46,7 @@ json_int(json_object *object, const char *key)
 }
 
 static inline bool
-json_bool(json_object *object, const char *key)
+json_flag(json_object *object, const char *key)
 {
 	json_object *v;
 
