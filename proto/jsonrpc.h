@@ -8,6 +8,7 @@
 #include "lib/base/err.h"
 
 struct json_object;
+struct method;
 struct sbuf;
 
 /* JSON-RPC 2.0: lines in, calls out; results in, lines out.  No I/O.  Any thread. */
@@ -29,15 +30,20 @@ struct rpc_line {
 };
 
 /* text: zero terminated at len.  E_PARSE (answered with id null): not JSON, or not of the kind we
- * take (NaN, single quotes, duplicate keys, control bytes, \u0000 in keys, lone surrogates, invalid
- * UTF-8, depth).  E_REQUEST: an empty batch, or more than RPC_BATCH_MAX.  A wrong member of a batch
+ * take (NaN, single quotes, duplicate keys, control bytes, \u0000, lone surrogates, invalid
+ * UTF-8, depth).  E_LIMIT: longer than RPC_LINE_MAX.  E_REQUEST: an empty batch, or more than RPC_BATCH_MAX.  A wrong member of a batch
  * is a call with `invalid`. */
 int rpc_parse(const char *text, size_t len, struct rpc_line *ret_line, struct err *err);
 void rpc_line_done(struct rpc_line *line);
+/* Parameters given by position, as an object (owned) by the method's rows in their order; null
+ * leaves one out.  NULL with E_PARAMS: more than there are rows. */
+struct json_object *rpc_params_by_name(const struct method *method, struct json_object *array,
+    struct err *err);
 
 /* Whole answers, without the newline, appended.  id: JSON text; NULL writes null. */
 void rpc_result(struct sbuf *out, const char *id, const char *result, size_t len);
 void rpc_error(struct sbuf *out, const char *id, const struct err *err);
+/* params: borrowed; NULL: none. */
 void rpc_notification(struct sbuf *out, const char *method, struct json_object *params);
 
 /* The client's side: an answer's error as a struct err. */
