@@ -259,7 +259,8 @@ END_TEST
 
 START_TEST(seed__user_data__own_users_get_ours_appended)
 {
-	CLEANUP_FREE char *text = NULL, *login = NULL, *header = NULL, *alone = NULL;
+	CLEANUP_FREE char *text = NULL, *login = NULL, *header = NULL, *alone = NULL,
+			  *first = NULL;
 	json_object *config, *users;
 	struct fixture f;
 
@@ -278,7 +279,8 @@ START_TEST(seed__user_data__own_users_get_ours_appended)
 	/* Without a key for it we make no user: the login is the person's affair. */
 	f.seed.authorized_key = NULL;
 	alone = written(&f);
-	ck_assert_ptr_nonnull(part(alone, 1, NULL));
+	first = part(alone, 1, NULL);
+	ck_assert_ptr_nonnull(first);
 	ck_assert_ptr_null(part(alone, 2, NULL));
 	ck_assert_ptr_null(strstr(alone, "vmm-login"));
 	teardown(&f);

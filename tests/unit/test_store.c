@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -392,6 +393,8 @@ START_TEST(store__bit_flips__never_a_wrong_row)
 		rows(&f, STORE_MACHINE);
 		ck_assert_int_eq(f.rows, 100);
 		close_store(&f);
+		free(good);
+		good = NULL;
 		ck_assert_int_eq(fs_read(f.path, 1 << 24, &good, &len, NULL), 0);
 	}
 	ck_assert_int_gt(restored, 50);
