@@ -13,11 +13,11 @@
 struct seed { /* borrowed for the call; NULL: not there */
 	const char *hostname;
 	const char *instance_id;
-	/* Whom our part makes, with sudo and authorized_key: always without user_data; with it only
-	 * when there is an authorized_key, beside the users that user_data makes. */
+	/* Whom our part makes, with sudo and the keys below: always without user_data; with it only
+	 * when there is a key, beside the users that user_data makes. */
 	const char *user;
-	const char *authorized_key; /* its public key line */
-	bool own_key; /* authorized_key was made by us: no input of the user, not in the instance-id */
+	const char *authorized_key; /* the user's: public key lines */
+	const char *own_key;	    /* made by us; no input, so not in the instance-id */
 	const char *host_private_key; /* PEM of the injected Ed25519 host key */
 	const char *host_public_key;
 	/* The user's own: a part of the archive byte for byte, gzip unpacked.  Its `ssh_keys` gives

@@ -52,15 +52,41 @@ put_json(struct sbuf *out, const char *start, json_object *object)
 	json_object_put(object);
 }
 
-/* Of a key line only "type base64" is taken: a comment may hold anything. */
-static char *
-bare_key(const char *line)
+static size_t
+key_length(const char *line)
 {
-	size_t at = strspn(line, " \t"), end = at + strcspn(line + at, " \t\r\n");
+	size_t end = strcspn(line, " \t\r\n");
 
 	end += strspn(line + end, " \t");
-	end += strcspn(line + end, " \t\r\n");
-	return xstrndup(line + at, end - at);
+	return end + strcspn(line + end, " \t\r\n");
+}
+
+/* Of each line only "type base64" is taken: a comment may hold anything. */
+static void
+add_keys(json_object *list, const char *lines)
+{
+	for (const char *at = lines; at != NULL && *at != '\0'; at += strcspn(at, "\n")) {
+		at += strspn(at, " \t\r\n");
+		if (*at != '\0')
+			json_object_array_add(
+			    list, json_object_new_string_len(at, (int)key_length(at)));
+	}
+}
+
+static json_object *
+login_keys(const struct seed *seed)
+{
+	json_object *list = json_object_new_array();
+
+	add_keys(list, seed->own_key);
+	add_keys(list, seed->authorized_key);
+	return list;
+}
+
+static bool
+has_login(const struct seed *seed)
+{
+	return seed->own_key != NULL || seed->authorized_key != NULL;
 }
 
 static json_object *
@@ -89,12 +115,8 @@ whole_config(const struct seed *seed)
 	host_key(seed, config);
 	json_object_object_add(config, "ssh_pwauth", json_object_new_boolean(false));
 	json_object_object_add(config, "disable_root", json_object_new_boolean(!root));
-	if (seed->authorized_key != NULL) {
-		CLEANUP_FREE char *key = bare_key(seed->authorized_key);
-
-		json_object_object_add(
-		    config, "ssh_authorized_keys", list_of(json_object_new_string(key)));
-	}
+	if (has_login(seed))
+		json_object_object_add(config, "ssh_authorized_keys", login_keys(seed));
 	if (seed->user == NULL)
 		return config;
 	if (root) {
@@ -114,14 +136,12 @@ static json_object *
 login_config(const struct seed *seed, bool adds_users)
 {
 	json_object *config = json_object_new_object(), *users, *user;
-	CLEANUP_FREE char *key = bare_key(seed->authorized_key);
 
 	if (seed->user == NULL || str_eq(seed->user, "root")) {
 		if (seed->user != NULL)
 			json_object_object_add(
 			    config, "disable_root", json_object_new_boolean(false));
-		json_object_object_add(
-		    config, "ssh_authorized_keys", list_of(json_object_new_string(key)));
+		json_object_object_add(config, "ssh_authorized_keys", login_keys(seed));
 		return config;
 	}
 	users = list_of(adds_users ? NULL : json_object_new_string("default"));
@@ -129,7 +149,7 @@ login_config(const struct seed *seed, bool adds_users)
 	add_text(user, "name", seed->user);
 	add_text(user, "sudo", may_all);
 	json_object_object_add(user, "lock_passwd", json_object_new_boolean(true));
-	json_object_object_add(user, "ssh_authorized_keys", list_of(json_object_new_string(key)));
+	json_object_object_add(user, "ssh_authorized_keys", login_keys(seed));
 	json_object_array_add(users, user);
 	json_object_object_add(config, "users", users);
 	return config;
@@ -192,18 +212,37 @@ put_our_part(struct sbuf *out, const char *name, const char *merge, json_object 
 }
 
 static int
+check_keys(const char *lines, struct err *err)
+{
+	int rc = 0;
+
+	for (const char *at = lines; rc == 0 && at != NULL && *at != '\0';
+	     at += strcspn(at, "\n")) {
+		CLEANUP_FREE char *line = NULL;
+
+		at += strspn(at, " \t\r\n");
+		line = xstrndup(at, strcspn(at, "\n"));
+		if (*line != '\0')
+			rc = ssh_public_key_check(line, err);
+	}
+	return rc;
+}
+
+static int
 check(const struct seed *seed, struct err *err)
 {
 	static const char first[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
 	static const char more[] =
 	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789.-";
 	const char *user = seed->user;
+	int rc;
 
 	if (user != NULL && (user[0] == '\0' || strchr(first, user[0]) == NULL ||
 				strspn(user, more) != strlen(user) || strlen(user) > 32))
 		return err_set(
 		    err, E_PARAMS, "'%.64s' is not a name for a user of the guest", user);
-	return seed->authorized_key != NULL ? ssh_public_key_check(seed->authorized_key, err) : 0;
+	rc = check_keys(seed->authorized_key, err);
+	return rc != 0 ? rc : check_keys(seed->own_key, err);
 }
 
 int
@@ -229,7 +268,7 @@ compose_user_data(const struct seed *seed, struct sbuf *out, struct err *err)
 		sbuf_addf(out, "\n--%s\n", boundary);
 		put_our_part(
 		    out, "vmm-host-key", replacing, host_key(seed, json_object_new_object()));
-		if (seed->authorized_key != NULL) {
+		if (has_login(seed)) {
 			sbuf_addf(out, "\n--%s\n", boundary);
 			put_our_part(out, "vmm-login", adding, login_config(seed, u.adds_users));
 		}

@@ -122,7 +122,7 @@ seed_instance_id(const struct seed *seed, const char *generation)
 	digest_text(digest, generation);
 	digest_text(digest, seed->hostname);
 	digest_text(digest, seed->user);
-	digest_text(digest, seed->own_key ? NULL : seed->authorized_key);
+	digest_text(digest, seed->authorized_key);
 	digest_field(digest, seed->user_data, seed->user_data_len);
 	hex = digest_finish(digest);
 	return xasprintf("vmm-%.32s", hex);

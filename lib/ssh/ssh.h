@@ -16,13 +16,16 @@ struct job;
  * blocks in the kernel (non-blocking socket, poll beside job_cancel_fd). */
 
 struct ssh_target { /* borrowed for the call */
-	const char *host;
+	const char *host; /* an address; names are not looked up */
 	uint16_t port;
 	const char *user;
 	const void *private_key; /* PEM, unencrypted */
 	size_t private_key_len;
 	const char *host_key; /* "ssh-ed25519 AAAA…" pinned; NULL: learn it */
 	uint64_t timeout_ms;  /* for TCP, handshake and login together */
+	/* How much of that the server's first byte may take; 0: all.  QEMU's own network takes
+	 * connections before the guest listens. */
+	uint64_t banner_timeout_ms;
 };
 
 struct ssh;
@@ -45,6 +48,7 @@ struct ssh_exec {
 	size_t input_len;
 	ssh_output_fn *on_output; /* on the worker; NULL: thrown away */
 	void *arg;
+	uint64_t timeout_ms; /* 0: the job's deadline only */
 };
 
 struct ssh_result {
@@ -53,21 +57,33 @@ struct ssh_result {
 };
 
 /* 0 when the command ended, however; a connection that is lost before is E_IO.  A missing exit
- * status is E_IO, never success. */
+ * status is E_IO, never success.  On E_TIMEOUT and E_CANCELLED the command and its process group
+ * are ended in the guest, and the session can be used again if the guest still answered.  A
+ * command that ended but left a process with its output behind is done after a second of silence. */
 int ssh_exec(struct ssh *ssh, const struct ssh_exec *exec, struct job *job,
     struct ssh_result *ret_result, struct err *err);
 
-/* Streams a file to the guest: written beside under a random name with `mode` from the first
- * byte, then renamed over the target, so that nobody sees half a file.  mode: exact.  A folder
- * as the target is refused. */
-int ssh_upload(struct ssh *ssh, int fd, const char *destination, unsigned mode, struct job *job,
-    struct err *err);
+/* Streams a file to the guest: written beside under a random name that only the writer can read,
+ * and renamed over the target with its owner and mode when all of it is there, so that nobody sees
+ * half a file; removed when anything fails.  A folder as the target is refused, a link replaced.
+ * E_FAILED: the guest's own words. */
+struct ssh_upload {
+	int fd;			 /* a regular file, sent from its start; borrowed */
+	const char *destination; /* relative to the home folder */
+	unsigned mode;		 /* exact */
+	const char *owner;	 /* user or user:group; NULL: who writes it */
+	bool sudo;		 /* write as root */
+	uint64_t timeout_ms;	 /* 0: the job's deadline only */
+};
+int ssh_upload(struct ssh *ssh, const struct ssh_upload *upload, struct job *job, struct err *err);
 
 /* Runs a command with the client's frames on fd (lib/base/frame.h): stdin, end of stdin and
- * window sizes in; stdout, stderr and exit out.  fd: borrowed, a stream socket.  tty: with a
- * terminal of the given size.  The command is ended when the client goes away. */
+ * window sizes in; stdout, stderr and exit out.  fd: borrowed, a stream socket, blocking or not.
+ * tty: with a terminal of the given size.  0: the exit frame was sent.  On an error it was not, and
+ * the caller tells the client; frames before it are whole.  The command is ended when the client
+ * goes away (E_CANCELLED). */
 struct ssh_relay {
-	const char *command;
+	const char *command; /* NULL: the login shell */
 	bool tty;
 	const char *term;
 	unsigned columns, rows;

@@ -32,8 +32,7 @@ setup(struct fixture *f)
 	f->seed = (struct seed){ .hostname = "web",
 		.instance_id = "vmm-1",
 		.user = "vm",
-		.authorized_key = f->login.public_line,
-		.own_key = true,
+		.own_key = f->login.public_line,
 		.host_private_key = f->host.private_pem,
 		.host_public_key = f->host.public_line,
 		.user_data_name = "cloud.yaml" };
@@ -186,6 +185,31 @@ START_TEST(seed__generated__one_user_with_key_and_host_key)
 }
 END_TEST
 
+START_TEST(seed__g52_keys__ours_and_theirs_may_log_in)
+{
+	CLEANUP_FREE char *text = NULL, *lines = NULL;
+	json_object *config, *keys;
+	struct ssh_keypair other;
+	struct fixture f;
+
+	setup(&f);
+	ck_assert_int_eq(ssh_keypair_create(&other, NULL), 0);
+	lines = xasprintf("%s me@home\n\n%s\n", f.host.public_line, other.public_line);
+	f.seed.authorized_key = lines;
+	text = written(&f);
+	config = config_of(text);
+	keys = member(config, "ssh_authorized_keys");
+	ck_assert_uint_eq(json_object_array_length(keys), 3);
+	ck_assert_str_eq(
+	    json_object_get_string(json_object_array_get_idx(keys, 0)), f.login.public_line);
+	ck_assert_str_eq(
+	    json_object_get_string(json_object_array_get_idx(keys, 2)), other.public_line);
+	json_object_put(config);
+	ssh_keypair_done(&other);
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(seed__g50_values__inject_nothing)
 {
 	CLEANUP_FREE char *key = NULL, *text = NULL, *meta = NULL;
@@ -196,6 +220,7 @@ START_TEST(seed__g50_values__inject_nothing)
 
 	setup(&f);
 	key = xasprintf("%s \"]}\truncmd: [id]", f.login.public_line);
+	f.seed.own_key = NULL;
 	f.seed.authorized_key = key;
 	f.seed.hostname = "w\"\nlocal-hostname: evil";
 	text = written(&f);
@@ -277,7 +302,7 @@ START_TEST(seed__user_data__own_users_get_ours_appended)
 	    json_object_get_string(member(json_object_array_get_idx(users, 0), "name")), "vm");
 	json_object_put(config);
 	/* Without a key for it we make no user: the login is the person's affair. */
-	f.seed.authorized_key = NULL;
+	f.seed.own_key = NULL;
 	alone = written(&f);
 	first = part(alone, 1, NULL);
 	ck_assert_ptr_nonnull(first);
@@ -416,7 +441,7 @@ START_TEST(seed__g51_instance_id__follows_the_inputs_only)
 	first = seed_instance_id(&f.seed, "1");
 	f.seed.host_private_key = other.private_pem;
 	f.seed.host_public_key = other.public_line;
-	f.seed.authorized_key = other.public_line;
+	f.seed.own_key = other.public_line;
 	f.seed.instance_id = "whatever";
 	same = seed_instance_id(&f.seed, "1");
 	ck_assert_str_eq(first, same);
@@ -430,8 +455,8 @@ START_TEST(seed__g51_instance_id__follows_the_inputs_only)
 	id = seed_instance_id(&f.seed, "2");
 	ck_assert_str_ne(id, first);
 	free(id);
-	DIFFERS(f.seed.own_key = false);
-	f.seed.own_key = true;
+	DIFFERS(f.seed.authorized_key = other.public_line);
+	f.seed.authorized_key = NULL;
 	DIFFERS(f.seed.hostname = "other");
 	f.seed.hostname = "web";
 	DIFFERS(f.seed.user = "bob");
@@ -494,6 +519,7 @@ main(void)
 
 	UNIT_CASE(s, seed__image__cidata_with_both_kinds_of_names);
 	UNIT_CASE(s, seed__generated__one_user_with_key_and_host_key);
+	UNIT_CASE(s, seed__g52_keys__ours_and_theirs_may_log_in);
 	UNIT_CASE(s, seed__g50_values__inject_nothing);
 	UNIT_CASE(s, seed__user_data__is_a_part_byte_for_byte);
 	UNIT_CASE(s, seed__user_data__own_users_get_ours_appended);
