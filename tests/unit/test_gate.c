@@ -142,6 +142,7 @@ static const struct line {
 	LINE("\"\\udc00\"", LAX, "byte 1: half of a surrogate pair"),
 	LINE("\"\\ud800x\"", LAX, "byte 1: half of a surrogate pair"),
 	LINE("\"\\ud800\\ud800\"", LAX, "byte 1: half of a surrogate pair"),
+	LINE("\"\\udc00\\udc00\"", LAX, "byte 1: half of a surrogate pair"),
 	LINE("\"\\ud800\\u0041\"", LAX, "byte 1: half of a surrogate pair"),
 	LINE("\"\\ud83d\\n\"", LAX, "byte 1: half of a surrogate pair"),
 	LINE("\"\xff\"", LAX, "byte 0: a string that is not valid UTF-8"),
@@ -155,6 +156,7 @@ static const struct line {
 	LINE("{\"a\":{\"a\":1},\"b\":{\"a\":1}}", TAKEN),
 	LINE("[{\"a\":1},{\"a\":1}]", TAKEN),
 	LINE("{\"\":1,\"a\":2,\"A\":3,\"aa\":4}", TAKEN),
+	LINE("{\"\\u0061a\":1,\"\\u0062a\":2}", TAKEN),
 	LINE("{\"a\":1,\"a\":1}", LAX, "byte 7: the second member of that name"),
 	LINE("{\"\":1,\"\":1}", LAX, "byte 6: the second member"),
 	LINE("{\"a\":1,\"b\":{},\"\\u0061\":1}", LAX, "byte 14: the second member"),
@@ -209,6 +211,8 @@ check_nested(size_t depth, const char *open, const char *inner, const char *clos
 
 START_TEST(gate__nesting__bounded)
 {
+	static const char siblings[] = "[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],"
+				       "{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}";
 	struct err err = ERR_INIT;
 
 	ck_assert_int_eq(check_nested(RPC_DEPTH_MAX, "[", "", "]", &err), 0);
@@ -219,7 +223,7 @@ START_TEST(gate__nesting__bounded)
 	ck_assert_int_eq(check_nested(RPC_DEPTH_MAX + 1, "{\"a\":", "1", "}", &err), E_PARSE);
 	ck_assert_int_eq(check_nested(10000, "[", "", "]", &err), E_PARSE);
 	ck_assert_int_eq(check_nested(1000000, "[", "", "", &err), E_PARSE);
-	ck_assert_int_eq(check_nested(1, "[", "[1],[2],[3]", "]", &err), 0);
+	ck_assert_int_eq(check_nested(1, "[", siblings, "]", &err), 0);
 }
 END_TEST
 
