@@ -146,6 +146,30 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 	return c.problems;
 }
 
+static void
+keep_first(void *arg, const char *path, const struct err *problem)
+{
+	struct err *first = arg;
+
+	if (first->code != E_OK)
+		return;
+	*first = *problem;
+	err_wrap(first, "%s", path);
+}
+
+int
+vm_spec_check_one(const struct vm_spec *spec, const char *prefix, struct err *err)
+{
+	struct err first = ERR_INIT;
+	struct field_options options = { .on_problem = keep_first, .arg = &first };
+
+	if (vm_spec_check(spec, prefix, &options) == 0)
+		return 0;
+	if (err != NULL)
+		*err = first;
+	return E_PARAMS;
+}
+
 int
 vm_spec_each_file(struct vm_spec *spec, vm_spec_file_fn *fn, void *arg)
 {

@@ -93,6 +93,8 @@ extern const struct field provision_step_fields[];
  * a bridge only for tap, a vnic's name …  Paths start with prefix.  Returns the problems found. */
 size_t vm_spec_check(const struct vm_spec *spec, const char *prefix,
     const struct field_options *options);
+/* The same, with the first problem as an error. */
+int vm_spec_check_one(const struct vm_spec *spec, const char *prefix, struct err *err);
 /* Every file of the spec but the image, with what it is ("user-data", "script" …); stops at the
  * first non-zero answer and returns it. */
 typedef int vm_spec_file_fn(void *arg, struct file_ref *file, const char *what);
