@@ -3,6 +3,9 @@
 #define DAEMON_VMMD_H
 
 #include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
 
 /* The daemon's one context.  Functions take the smallest part of it that will do. */
 
@@ -14,14 +17,16 @@ struct image_store;
 struct loop;
 struct operations;
 struct server;
+struct sigwatch;
 struct store;
+struct timer;
 struct vms;
 struct worker_pool;
 
 struct vmmd {
 	struct config *config;
 	struct loop *loop;
-	struct worker_pool *pool;     /* SSH and everything long */
+	struct worker_pool *pool;      /* SSH and everything long */
 	struct worker_pool *disk_pool; /* hashing, copying, qemu-img */
 	struct store *store;
 	struct image_store *images;
@@ -31,7 +36,18 @@ struct vmmd {
 	struct operations *operations;
 	struct vms *vms;
 	struct server *server;
+	struct sigwatch *signals[3];
+	struct timer *stop_timer;
+	int lock_fd;
+	int64_t started_ms;
 	bool stopping;
 };
+
+/* config: taken on success. */
+int vmmd_create(struct config *config, struct vmmd **ret_vmmd, struct err *err);
+void vmmd_run(struct vmmd *vmmd); /* until vmmd_shutdown */
+void vmmd_destroy(struct vmmd *vmmd);
+/* Ends soon; a second call ends at once.  Machines live on. */
+void vmmd_shutdown(struct vmmd *vmmd);
 
 #endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "daemon/config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/model/field.h"
+#include "lib/vmfile/settings.h"
+
+static const char *const level_words[] = { "error", "warn", "info", "debug", NULL };
+static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
+
+/* What vmmd.yaml may say, and the command line above it. */
+struct settings {
+	char *socket, *data_dir, *runtime_dir, *group, *launcher;
+	int log_level, accel;
+	uint64_t max_per_uid, start_timeout_ms, ready_timeout_ms;
+};
+
+/* clang-format off */
+static const struct field settings_fields[] = {
+	FIELD(struct settings, socket,      FIELD_STRING, .min = 1, .text = "path of the socket"),
+	FIELD(struct settings, data_dir,    FIELD_STRING, .min = 1, .text = "folder of machines, images and the store"),
+	FIELD(struct settings, runtime_dir, FIELD_STRING, .min = 1, .text = "folder of sockets"),
+	FIELD(struct settings, group,       FIELD_STRING, .min = 1, .text = "system daemon: the group that may use the socket"),
+	FIELD(struct settings, launcher,    FIELD_STRING, .min = 1, .text = "path of vmm-launch"),
+	FIELD(struct settings, log_level,   FIELD_ENUM, .words = level_words, .fallback = "info", .text = "how much is logged"),
+	FIELD(struct settings, accel,       FIELD_ENUM, .words = accel_words, .fallback = "auto", .text = "acceleration of machines"),
+	FIELD(struct settings, max_per_uid, FIELD_UINT, .min = 1, .max = 4096, .fallback = "256", .text = "system daemon: connections of one user"),
+	FIELD_NAMED("start_timeout", struct settings, start_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "2min", .text = "how long a start may take"),
+	FIELD_NAMED("ready_timeout", struct settings, ready_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "5min", .text = "how long a guest may take to be reachable"),
+	FIELD_END
+};
+
+enum { OPT_SYSTEM = 256, OPT_USER, OPT_SOCKET, OPT_DATA, OPT_RUNTIME, OPT_CONFIG, OPT_LEVEL };
+static const struct option options[] = {
+	{ "system",      no_argument,       NULL, OPT_SYSTEM },
+	{ "user",        no_argument,       NULL, OPT_USER },
+	{ "socket",      required_argument, NULL, OPT_SOCKET },
+	{ "data-dir",    required_argument, NULL, OPT_DATA },
+	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME },
+	{ "config",      required_argument, NULL, OPT_CONFIG },
+	{ "log-level",   required_argument, NULL, OPT_LEVEL },
+	{ "help",        no_argument,       NULL, 'h' },
+	{ "version",     no_argument,       NULL, 'V' },
+	{ NULL, 0, NULL, 0 },
+};
+/* clang-format on */
+
+static const char usage[] =
+    "Usage: vmmd [--system | --user] [--socket PATH] [--data-dir DIR] [--runtime-dir DIR]\n"
+    "            [--config FILE] [--log-level error|warn|info|debug]\n"
+    "\n"
+    "Owns virtual machines and serves them on a UNIX socket, in the foreground.\n"
+    "  --user         the caller's own daemon, in the XDG directories (the default)\n"
+    "  --system       the host's daemon: /run/vmm, /var/lib/vmm, /etc/vmm/vmmd.yaml\n"
+    "  --socket       path of the socket\n"
+    "  --data-dir     folder of machines, images and the store\n"
+    "  --runtime-dir  folder of sockets\n"
+    "  --config       configuration file (YAML)\n"
+    "  --log-level    error, warn, info (the default) or debug\n"
+    "  --help, --version\n";
+
+struct command_line {
+	bool system;
+	char *socket, *data_dir, *runtime_dir, *config_file, *log_level;
+};
+
+static int
+parse(int argc, char **argv, struct command_line *line, bool *ret_exit, struct err *err)
+{
+	char **slot;
+	int c;
+
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, ":hV", options, NULL)) != -1) {
+		slot = NULL;
+		switch (c) {
+		case OPT_SYSTEM:
+			line->system = true;
+			break;
+		case OPT_USER:
+			line->system = false;
+			break;
+		case OPT_SOCKET:
+			slot = &line->socket;
+			break;
+		case OPT_DATA:
+			slot = &line->data_dir;
+			break;
+		case OPT_RUNTIME:
+			slot = &line->runtime_dir;
+			break;
+		case OPT_CONFIG:
+			slot = &line->config_file;
+			break;
+		case OPT_LEVEL:
+			slot = &line->log_level;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			*ret_exit = true;
+			return 0;
+		case 'V':
+			printf("vmmd %s\n", VMM_VERSION);
+			*ret_exit = true;
+			return 0;
+		case ':':
+			err_set(err, E_USAGE, "'%s' needs a value", argv[optind - 1]);
+			err_hint(err, "see 'vmmd --help'");
+			return E_USAGE;
+		default:
+			err_set(err, E_USAGE, "unknown option '%s'", argv[optind - 1]);
+			err_hint(err, "see 'vmmd --help'");
+			return E_USAGE;
+		}
+		if (slot != NULL) {
+			free(*slot);
+			*slot = xstrdup(optarg);
+		}
+	}
+	if (optind == argc)
+		return 0;
+	err_set(err, E_USAGE, "vmmd takes no argument such as '%s'", argv[optind]);
+	err_hint(err, "see 'vmmd --help'");
+	return E_USAGE;
+}
+
+static char *
+xdg(const char *variable, const char *under_home, const char *tail)
+{
+	const char *value = getenv(variable);
+	CLEANUP_FREE char *home = NULL;
+
+	if (value != NULL && value[0] == '/')
+		return xasprintf("%s/%s", value, tail);
+	if (under_home == NULL)
+		return NULL;
+	home = fs_home();
+	return home != NULL ? xasprintf("%s/%s/%s", home, under_home, tail) : NULL;
+}
+
+static int
+settle_paths(struct config *c, struct settings *s, struct err *err)
+{
+	if (s->data_dir != NULL)
+		c->data_dir = fs_expand(s->data_dir, NULL);
+	else
+		c->data_dir = c->system ? xstrdup("/var/lib/vmm")
+					: xdg("XDG_DATA_HOME", ".local/share", "vmm");
+	if (c->data_dir == NULL) {
+		err_set(err, E_FAILED, "there is no home folder to keep machines in");
+		err_hint(err, "set HOME or XDG_DATA_HOME, or give --data-dir");
+		return E_FAILED;
+	}
+	if (s->runtime_dir != NULL)
+		c->runtime_dir = fs_expand(s->runtime_dir, NULL);
+	else
+		c->runtime_dir = c->system ? xstrdup("/run/vmm") : xdg("XDG_RUNTIME_DIR", NULL, "vmm");
+	if (c->runtime_dir == NULL)
+		c->runtime_dir = fs_join(c->data_dir, "run");
+	c->socket = s->socket != NULL ? fs_expand(s->socket, NULL) : fs_join(c->runtime_dir, "vmmd.sock");
+	c->vm_run_dir = fs_join(c->runtime_dir, "vm");
+	return 0;
+}
+
+static char *
+own_folder(void)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n <= 0)
+		return xstrdup(".");
+	path[n] = '\0';
+	return fs_dirname(path);
+}
+
+/* Beside us in a build tree, else where `meson install` puts it. */
+static char *
+find_launcher(void)
+{
+	CLEANUP_FREE char *folder = own_folder();
+	static const char *const places[] = { "vmm-launch", "../lib/vmm-launch",
+		"../lib/hypervisor/launcher/vmm-launch", "../libexec/vmm/vmm-launch" };
+
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		CLEANUP_FREE char *path = fs_join(folder, places[i]);
+
+		if (access(path, X_OK) == 0)
+			return fs_expand(path, NULL);
+	}
+	return xstrdup(VMM_LIBEXECDIR "/vmm-launch");
+}
+
+static void
+move(char **to, char **from)
+{
+	if (*from == NULL)
+		return;
+	free(*to);
+	*to = TAKE(*from);
+}
+
+int
+config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, struct err *err)
+{
+	CLEANUP(config_destroyp) struct config *c = xcalloc(1, sizeof(*c));
+	struct command_line line = { 0 };
+	struct settings s = { 0 };
+	CLEANUP_FREE char *file = NULL;
+	int rc;
+
+	*ret_exit = false;
+	rc = parse(argc, argv, &line, ret_exit, err);
+	if (rc == 0 && !*ret_exit) {
+		c->system = line.system;
+		file = line.config_file != NULL ? fs_expand(line.config_file, NULL)
+		    : c->system ? xstrdup("/etc/vmm/vmmd.yaml")
+				: xdg("XDG_CONFIG_HOME", ".config", "vmm/vmmd.yaml");
+		rc = settings_load(line.config_file != NULL || (file != NULL && fs_exists(file)) ? file : NULL,
+		    settings_fields, &s, err);
+	}
+	if (rc == 0 && line.log_level != NULL)
+		rc = field_parse(fields_find(settings_fields, "log_level"), line.log_level, &s, err);
+	if (rc == 0 && !*ret_exit) {
+		move(&s.socket, &line.socket);
+		move(&s.data_dir, &line.data_dir);
+		move(&s.runtime_dir, &line.runtime_dir);
+		rc = settle_paths(c, &s, err);
+	}
+	c->log_level = xstrdup(level_words[s.log_level]);
+	c->accel = xstrdup(accel_words[s.accel]);
+	c->group = TAKE(s.group);
+	c->launcher = s.launcher != NULL ? TAKE(s.launcher) : find_launcher();
+	c->config_file = TAKE(file);
+	c->max_per_uid = s.max_per_uid;
+	c->start_timeout_ms = s.start_timeout_ms;
+	c->ready_timeout_ms = s.ready_timeout_ms;
+	fields_release(settings_fields, &s);
+	free(line.socket);
+	free(line.data_dir);
+	free(line.runtime_dir);
+	free(line.config_file);
+	free(line.log_level);
+	if (rc == 0 && !*ret_exit)
+		*ret_config = TAKE(c);
+	return rc;
+}
+
+void
+config_destroyp(struct config **config)
+{
+	config_destroy(*config);
+}
+
+void
+config_destroy(struct config *c)
+{
+	if (c == NULL)
+		return;
+	free(c->socket);
+	free(c->data_dir);
+	free(c->runtime_dir);
+	free(c->vm_run_dir);
+	free(c->config_file);
+	free(c->launcher);
+	free(c->log_level);
+	free(c->accel);
+	free(c->group);
+	free(c);
+}

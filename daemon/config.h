@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+
+/* Where things are and what was asked for: command line over configuration file over defaults.
+ * Read once, never changed. */
+struct config {
+	bool system;
+	char *socket;	     /* path */
+	char *data_dir;	     /* 0700 */
+	char *runtime_dir;   /* of the socket */
+	char *vm_run_dir;    /* short: sockets of machines */
+	char *config_file;   /* NULL: none */
+	char *launcher;	     /* vmm-launch */
+	char *log_level;
+	char *accel;	     /* auto | kvm | tcg */
+	char *group;	     /* of the system socket; NULL: ours */
+	uint64_t max_per_uid;
+	uint64_t start_timeout_ms, ready_timeout_ms;
+};
+
+/* E_USAGE for a wrong command line.  *ret_exit: the caller shall leave with 0 (help, version). */
+int config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, struct err *err);
+void config_destroy(struct config *config);
+void config_destroyp(struct config **config);
+
+#endif

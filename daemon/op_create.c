@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * Making a machine: journal, files, image, disk.  Until the last step is done a restart, or a
+ * failure, takes everything back. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/events.h"
+#include "daemon/files.h"
+#include "daemon/ops.h"
+#include "daemon/vm.h"
+#include "daemon/vmmd.h"
+#include "lib/base/fs.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/base/worker.h"
+#include "lib/image/image.h"
+#include "lib/store/store.h"
+
+struct create_data {
+	struct operation *op;
+	struct vm_spec spec; /* what the machine gets once its files are ours */
+	struct job *job;
+	struct err err;
+	char *dir;
+	struct image_import *import;
+};
+
+/* ---- checks ---- */
+
+static int
+check_host(const struct vm_spec *spec, struct err *err)
+{
+	uint64_t host = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	CLEANUP_FREE char *asked = str_size(spec->memory_bytes), *there = str_size(host);
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (spec->backend == BACKEND_NOOP)
+		return 0;
+	if (spec->memory_bytes > host) {
+		err_set(err, E_PARAMS, "machine '%s' asks for %s of memory; this host has %s",
+		    spec->name, asked, there);
+		err_hint(err, "lower 'memory'");
+		err_object(err, spec->name);
+		return E_PARAMS;
+	}
+	if (spec->vcpus > (uint64_t)cpus * 16) {
+		err_set(err, E_PARAMS, "machine '%s' asks for %llu processors; this host has %ld",
+		    spec->name, (unsigned long long)spec->vcpus, cpus);
+		err_hint(err, "more than sixteen to one is refused; lower 'vcpus'");
+		err_object(err, spec->name);
+		return E_PARAMS;
+	}
+	return 0;
+}
+
+int
+ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err)
+{
+	struct hypervisor *hv;
+	int rc;
+
+	if (spec->backend == BACKEND_DEFAULT)
+		spec->backend = hv_router_default();
+	rc = hv_router_get(vmmd->router, (enum backend)spec->backend, &hv, err);
+	if (rc == 0)
+		rc = hv_check_spec(hv, spec, err);
+	if (rc == 0)
+		rc = check_host(spec, err);
+	if (rc != 0) {
+		err_object(err, spec->name);
+		return rc;
+	}
+	if (spec->image.kind == FILE_NONE && spec->backend != BACKEND_NOOP) {
+		err_set(err, E_PARAMS, "machine '%s' has no image", spec->name);
+		err_hint(err, "say which disk image it starts from, with 'image'");
+		err_object(err, spec->name);
+		return E_PARAMS;
+	}
+	return 0;
+}
+
+/* ---- step: journal ---- */
+
+static enum step_result
+journal_run(struct operation *op, struct err *err)
+{
+	/* The row first: after a crash it says what to take back. */
+	if (vm_commit(op->vm, err) != 0 || fs_mkdirs(op->vm->dir, 0700, err) != 0)
+		return STEP_FAILED;
+	vm_tell(op->vm, "created", NULL);
+	return STEP_DONE;
+}
+
+static enum step_result
+journal_undo(struct operation *op, struct err *err)
+{
+	struct vm *vm = op->vm;
+	struct vmmd *vmmd = op->vmmd;
+
+	fs_remove_tree(vm->run_dir, NULL);
+	if (fs_remove_tree(vm->dir, err) != 0)
+		return STEP_FAILED;
+	vm_tell(vm, "destroyed", NULL);
+	store_remove(vmmd->store, STORE_MACHINE, vm->id);
+	op->vm = NULL;
+	vm_free(vm);
+	return STEP_DONE;
+}
+
+/* ---- step: files ---- */
+
+static void
+files_job(struct job *job, void *data)
+{
+	struct create_data *d = data;
+
+	files_take(&d->spec, d->dir, job, &d->err);
+}
+
+static void
+files_done(void *data)
+{
+	struct create_data *d = data;
+
+	d->job = NULL;
+	if (d->err.code != E_OK)
+		op_step_failed(d->op, &d->err);
+	else
+		op_step_done(d->op);
+}
+
+static enum step_result
+files_run(struct operation *op, struct err *err)
+{
+	struct create_data *d = op->data;
+
+	d->op = op;
+	d->dir = xstrdup(op->vm->dir);
+	if (worker_submit(op->vmmd->disk_pool, "files", files_job, files_done, d, 0, &d->job, err) != 0)
+		return STEP_FAILED;
+	return STEP_WAIT;
+}
+
+static void
+files_cancel(struct operation *op)
+{
+	struct create_data *d = op->data;
+
+	if (d->job != NULL)
+		job_cancel(d->job);
+}
+
+/* ---- step: image ---- */
+
+static void
+use_image(struct vm *vm, struct vm_spec *spec, const struct image *image)
+{
+	struct file_ref *ref = &spec->image;
+	CLEANUP_FREE char *name = xstrdup(file_ref_shown(ref));
+
+	file_ref_done(ref);
+	ref->kind = FILE_PATH;
+	ref->path = xstrdup(image->digest);
+	ref->name = TAKE(name);
+	ref->sha256 = xstrdup(image->digest + strlen("sha256:"));
+	vm_set_string(&vm->image_digest, image->digest);
+}
+
+static void
+image_taken(void *arg, const struct image *image, const struct err *err)
+{
+	struct operation *op = arg;
+	struct create_data *d = op->data;
+
+	d->import = NULL;
+	if (err != NULL) {
+		op_step_failed(op, err);
+		return;
+	}
+	use_image(op->vm, &d->spec, image);
+	op_step_done(op);
+}
+
+static void
+image_progress(void *arg, uint64_t done, uint64_t total)
+{
+	op_progress(arg, done, total, "bytes");
+}
+
+static enum step_result
+image_run(struct operation *op, struct err *err)
+{
+	struct create_data *d = op->data;
+	struct file_ref *ref = &d->spec.image;
+	const struct image *image;
+	int fd;
+
+	if (ref->kind == FILE_NONE)
+		return STEP_DONE;
+	if (ref->kind == FILE_FD) {
+		fd = ref->fd;
+		ref->kind = FILE_PATH; /* the descriptor is the store's now; the name stays */
+		if (ref->name == NULL)
+			ref->name = xstrdup("(sent file)");
+		ref->path = xstrdup(ref->name);
+		d->import = image_import(op->vmmd->images, fd, ref->name, image_progress, image_taken,
+		    op);
+		return STEP_WAIT;
+	}
+	if (image_get(op->vmmd->images, ref->path, &image, err) != 0)
+		return STEP_FAILED;
+	use_image(op->vm, &d->spec, image);
+	return STEP_DONE;
+}
+
+static void
+image_cancel(struct operation *op)
+{
+	struct create_data *d = op->data;
+
+	if (d->import != NULL)
+		image_import_cancel(d->import);
+}
+
+/* ---- step: disk ---- */
+
+static void
+step_callback(void *arg, const struct err *err)
+{
+	if (err != NULL)
+		op_step_failed(arg, err);
+	else
+		op_step_done(arg);
+}
+
+static enum step_result
+disk_run(struct operation *op, struct err *err)
+{
+	struct create_data *d = op->data;
+	struct vm *vm = op->vm;
+	const struct image *image = NULL;
+	struct hv_image base;
+
+	/* Nothing of the spec changes any more: the machine gets the checked one. */
+	vm_replace_spec(vm, &d->spec);
+	if (vm_commit(vm, err) != 0 || vm_open_hv(vm, err) != 0)
+		return STEP_FAILED;
+	if (vm->image_digest != NULL &&
+	    image_get(op->vmmd->images, vm->image_digest, &image, err) != 0)
+		return STEP_FAILED;
+	if (image == NULL)
+		base = (struct hv_image){ 0 };
+	else
+		base = (struct hv_image){ image->path, image->format, image->virtual_bytes };
+	vm->hv->ops->prepare(vm->hv, image != NULL ? &base : NULL, step_callback, op);
+	return STEP_WAIT;
+}
+
+static enum step_result
+disk_undo(struct operation *op, struct err *err)
+{
+	if (op->vm->hv == NULL)
+		return STEP_DONE;
+	op->vm->hv->ops->unprepare(op->vm->hv, step_callback, op);
+	return STEP_WAIT;
+}
+
+/* ---- step: done ---- */
+
+static enum step_result
+prepared_run(struct operation *op, struct err *err)
+{
+	struct vm *vm = op->vm;
+	CLEANUP_FREE char *path = vm_path(vm, "vm.json");
+	CLEANUP_JSON json_object *doc = NULL;
+	const char *text;
+
+	if (vm_event(vm, VM_EV_PREPARED, NULL, true, err) != 0)
+		return STEP_FAILED;
+	/* A copy beside the disk, from which the store can be rebuilt. */
+	doc = vm_encode(vm);
+	text = json_object_to_json_string_ext(doc, JSON_TEXT_FLAGS);
+	if (fs_write(path, text, strlen(text), 0600, err) != 0)
+		return STEP_FAILED;
+	op->result = vm_row_json(vm);
+	return STEP_DONE;
+}
+
+static void
+create_release(struct operation *op)
+{
+	struct create_data *d = op->data;
+
+	files_release_spec(&d->spec);
+	free(d->dir);
+	free(d);
+}
+
+static const struct op_step steps[] = {
+	{ "journal", journal_run, NULL, journal_undo },
+	{ "files", files_run, files_cancel, NULL },
+	{ "image", image_run, image_cancel, NULL },
+	{ "disk", disk_run, NULL, disk_undo },
+	{ "prepared", prepared_run, NULL, NULL },
+};
+const struct op_kind op_kind_create = { "vm.create", steps, ARRAY_LEN(steps), create_release, NULL };
+
+int
+ops_create(struct vmmd *vmmd, struct vm_spec *spec, const char *project,
+    const struct op_call *call, struct err *err)
+{
+	struct create_data *d;
+	struct vm_spec shown;
+	struct vm *vm;
+	int rc;
+
+	rc = ops_check_spec(vmmd, spec, err);
+	if (rc == 0) {
+		vm_spec_copy(&shown, spec);
+		rc = vm_create(vmmd, &shown, call->uid, project, &vm, err);
+		vm_spec_release(&shown);
+	}
+	if (rc != 0) {
+		files_release_spec(spec);
+		return rc;
+	}
+	d = xcalloc(1, sizeof(*d));
+	d->spec = *spec;
+	memset(spec, 0, sizeof(*spec));
+	rc = op_start(vmmd, &op_kind_create, vm, d, 0, call, NULL, err);
+	if (rc != 0)
+		vm_free(vm);
+	return rc;
+}

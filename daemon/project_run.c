@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * Every member of a project goes through a chain of operations of its own, side by side with the
+ * others and behind those that it depends on.  A member is kicked when it may go on: at the
+ * start, when its operation ended, and when another member finished. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/files.h"
+#include "daemon/ops.h"
+#include "daemon/project.h"
+#include "daemon/request.h"
+#include "daemon/spec_diff.h"
+#include "daemon/vm.h"
+#include "daemon/vmmd.h"
+#include "lib/base/json.h"
+#include "lib/base/loop.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/base/worker.h"
+#include "lib/image/image.h"
+
+/* Two chains: reload and up go along the first, from destroy or from create; down the second. */
+enum stage { STAGE_DESTROY, STAGE_CREATE, STAGE_UPDATE, STAGE_START, STAGE_GUEST, STAGE_END,
+	STAGE_STOP, STAGE_STOPPED };
+
+static void kick(void *arg);
+
+static void
+kick_later(struct member *m)
+{
+	loop_post(m->project->vmmd->loop, kick, m);
+}
+
+static void
+finish_member(struct member *m, const struct err *err)
+{
+	struct project *p = m->project;
+	bool all = true;
+
+	m->finished = true;
+	if (err != NULL) {
+		m->error = xmemdup(err, sizeof(*err));
+		m->action = "failed";
+		op_subphase(p->op, m->name, "failed", err->msg, 0);
+	}
+	for (size_t i = 0; i < p->count; i++) {
+		struct member *other = &p->members[i];
+
+		if (other->selected && !other->finished) {
+			all = false;
+			if (!other->busy)
+				kick_later(other);
+		}
+	}
+	if (!all)
+		return;
+	p->op->result = project_result(p);
+	if (p->cancelled) {
+		struct err cancelled = ERR_INIT;
+
+		err_set(&cancelled, E_CANCELLED, "%s was cancelled", p->op->kind->name);
+		op_step_failed(p->op, &cancelled);
+	} else {
+		op_step_done(p->op);
+	}
+}
+
+/* 1: may go on; 0: must wait; -1: never (err filled). */
+static int
+may_go_on(struct member *m, struct err *err)
+{
+	struct project *p = m->project;
+	bool down = p->verb == PROJECT_DOWN;
+
+	for (size_t i = 0; i < p->count; i++) {
+		struct member *other = &p->members[i];
+		const struct strings *needs = down ? &other->spec.depends_on : &m->spec.depends_on;
+		const char *needed = down ? m->name : other->name;
+		bool related = false;
+
+		for (size_t k = 0; k < needs->count; k++)
+			related = related || str_eq(needs->items[k], needed);
+		if (!related || !other->selected || other == m)
+			continue;
+		if (!other->finished)
+			return 0;
+		if (other->error != NULL && !down) {
+			err_set(err, other->error->code == E_CANCELLED ? E_CANCELLED : E_FAILED,
+			    "machine '%s' waits for '%s', which failed", m->name, other->name);
+			err_object(err, m->name);
+			return -1;
+		}
+	}
+	return 1;
+}
+
+static void
+child_ended(void *arg, struct operation *op)
+{
+	struct member *m = arg;
+
+	m->busy = false;
+	if (op->err != NULL) {
+		finish_member(m, op->err);
+		return;
+	}
+	if (op->kind == &op_kind_guest && json_int(op->result, "ran") > 0 &&
+	    str_eq(m->action, "unchanged"))
+		m->action = "provisioned";
+	m->stage++;
+	kick_later(m);
+}
+
+static struct op_call
+child_call(struct member *m)
+{
+	return (struct op_call){ .uid = m->project->uid, .parent = m->project->op,
+		.ended = child_ended, .arg = m };
+}
+
+/* What another operation does on the machine comes first. */
+static void
+foreign_ended(void *arg, struct operation *op)
+{
+	struct member *m = arg;
+
+	m->busy = false;
+	kick_later(m);
+}
+
+static bool
+wait_for_foreign(struct member *m, struct vm *vm)
+{
+	if (vm == NULL || vm->op == NULL)
+		return false;
+	m->busy = true;
+	op_listen(vm->op, foreign_ended, m);
+	return true;
+}
+
+/* Starts a child, or goes to the next stage when `rc` says that there is nothing to start. */
+static void
+child_started(struct member *m, int rc, const struct err *err)
+{
+	if (rc != 0) {
+		m->busy = false;
+		finish_member(m, err);
+	}
+}
+
+/* ---- stages ---- */
+
+static void
+stage_create(struct member *m)
+{
+	struct op_call call = child_call(m);
+	struct err err = ERR_INIT;
+	struct vm_spec spec;
+
+	if (member_vm(m) != NULL) {
+		m->stage = STAGE_UPDATE;
+		kick_later(m);
+		return;
+	}
+	spec = m->spec;
+	memset(&m->spec, 0, sizeof(m->spec));
+	/* Others still ask what it depends on, when they go down. */
+	m->created = true;
+	m->action = m->project->verb == PROJECT_RELOAD ? "reloaded" : "created";
+	m->busy = true;
+	m->stage = STAGE_UPDATE; /* child_ended goes past it: nothing is left to update */
+	child_started(m, ops_create(m->project->vmmd, &spec, m->project->path, &call, &err), &err);
+}
+
+static void
+update_job(struct job *job, void *data)
+{
+	struct member *m = data;
+
+	files_take(&m->spec, m->dir, job, &m->job_err);
+}
+
+static void
+update_done(void *data)
+{
+	struct member *m = data;
+	struct vm *vm = member_vm(m);
+	struct vm_spec merged;
+	struct err err = ERR_INIT;
+
+	m->busy = false;
+	m->job = NULL;
+	if (m->job_err.code != E_OK || vm == NULL) {
+		if (m->job_err.code == E_OK)
+			err_set(&m->job_err, E_NOT_FOUND, "machine '%s' went away", m->name);
+		finish_member(m, &m->job_err);
+		return;
+	}
+	spec_merge(&vm->spec, &m->spec, vm_state_is_live(vm->state) ? CHANGE_NOW : CHANGE_STOPPED,
+	    &merged);
+	vm_replace_spec(vm, &merged);
+	if (vm->spec.provision.count == 0)
+		vm->provision = PROVISION_NONE;
+	else if (vm->provision == PROVISION_DONE || vm->provision == PROVISION_NONE)
+		vm->provision = PROVISION_PENDING;
+	if (vm_commit(vm, &err) != 0) {
+		finish_member(m, &err);
+		return;
+	}
+	vm_changed(vm);
+	m->action = "updated";
+	m->stage = STAGE_START;
+	kick_later(m);
+}
+
+static void
+stage_update(struct member *m)
+{
+	struct vm *vm = member_vm(m);
+	enum change_when when;
+	struct err err = ERR_INIT;
+	json_object *changes;
+
+	if (vm == NULL) {
+		err_set(&err, E_NOT_FOUND, "machine '%s' went away", m->name);
+		finish_member(m, &err);
+		return;
+	}
+	if (wait_for_foreign(m, vm))
+		return;
+	changes = json_object_new_array();
+	json_object_put(m->changes);
+	m->changes = changes;
+	when = spec_diff(&vm->spec, &m->spec, changes);
+	if (when > CHANGE_STOPPED || (when == CHANGE_STOPPED && vm_state_is_live(vm->state)))
+		op_subphase(m->project->op, m->name, "note",
+		    "the VMFile differs from the machine; see its changes", 0);
+	if (json_object_array_length(changes) == 0) {
+		m->stage = STAGE_START;
+		kick_later(m);
+		return;
+	}
+	free(m->dir);
+	m->dir = xstrdup(vm->dir);
+	m->busy = true;
+	if (worker_submit(m->project->vmmd->disk_pool, "update", update_job, update_done, m, 0, &m->job,
+		&err) != 0) {
+		m->busy = false;
+		finish_member(m, &err);
+	}
+}
+
+static void
+stage_start(struct member *m)
+{
+	struct vm *vm = member_vm(m);
+	struct op_call call = child_call(m);
+	struct err err = ERR_INIT;
+	int rc;
+
+	if (vm == NULL || wait_for_foreign(m, vm)) {
+		if (vm == NULL) {
+			err_set(&err, E_NOT_FOUND, "machine '%s' went away", m->name);
+			finish_member(m, &err);
+		}
+		return;
+	}
+	if (vm->state == VM_RUNNING) {
+		m->stage = STAGE_GUEST;
+		kick_later(m);
+		return;
+	}
+	m->busy = true;
+	if (!m->created)
+		m->action = vm->state == VM_SUSPENDED ? "resumed" : "started";
+	m->started = vm->state != VM_SUSPENDED;
+	rc = vm->state == VM_SUSPENDED ? ops_resume(vm, &call, &err) : ops_start(vm, &call, &err);
+	child_started(m, rc, &err);
+}
+
+static bool
+has_always_steps(const struct vm *vm)
+{
+	for (size_t i = 0; i < vm->spec.provision.count; i++) {
+		const struct provision_step *s = vm_spec_step(&vm->spec, i);
+
+		if ((s->shell.present ? s->shell.run : s->file.run) == RUN_ALWAYS)
+			return true;
+	}
+	return false;
+}
+
+static void
+stage_guest(struct member *m)
+{
+	struct project *p = m->project;
+	struct vm *vm = member_vm(m);
+	struct op_call call = child_call(m);
+	struct guest_args args = { .timeout_ms = p->timeout_ms };
+	struct err err = ERR_INIT;
+	bool steps, wait;
+
+	if (vm == NULL || wait_for_foreign(m, vm)) {
+		if (vm == NULL) {
+			err_set(&err, E_NOT_FOUND, "machine '%s' went away", m->name);
+			finish_member(m, &err);
+		}
+		return;
+	}
+	steps = p->provision && vm->spec.provision.count > 0 &&
+	    (vm->provision != PROVISION_DONE || (m->started && has_always_steps(vm)));
+	wait = !vm_is_noop(vm) && vm_has_login(vm) && vm->spec.network.type != NETWORK_NONE &&
+	    (m->started || (vm->spec.cloud_init.present && !vm->cloud_init_known));
+	if (!steps && !wait) {
+		finish_member(m, NULL);
+		return;
+	}
+	args.steps = steps;
+	m->busy = true;
+	child_started(m, ops_guest(vm, args, &call, &err), &err);
+}
+
+static void
+preempted(void *arg, struct vm *vm)
+{
+	struct member *m = arg;
+	struct project *p = m->project;
+	struct op_call call = child_call(m);
+	struct stop_args stop = { .timeout_ms = p->timeout_ms };
+	struct err err = ERR_INIT;
+	bool destroy = p->destroy || p->verb == PROJECT_RELOAD;
+	int rc = 0;
+
+	if (vm == NULL || (!destroy && !vm_state_is_live(vm->state))) {
+		m->busy = false;
+		m->stage++;
+		kick_later(m);
+		return;
+	}
+	m->action = destroy ? "destroyed" : "stopped";
+	rc = destroy ? ops_destroy(vm, false, &call, &err) : ops_stop(vm, stop, &call, &err);
+	child_started(m, rc, &err);
+}
+
+/* Reload begins and down consists of this. */
+static void
+stage_away(struct member *m)
+{
+	struct vm *vm = member_vm(m);
+	struct err err = ERR_INIT;
+
+	if (vm == NULL) {
+		m->stage++;
+		kick_later(m);
+		return;
+	}
+	m->busy = true;
+	child_started(m, ops_preempt(vm, preempted, m, &err), &err);
+}
+
+static void
+kick(void *arg)
+{
+	struct member *m = arg;
+	struct err err = ERR_INIT;
+	int answer;
+
+	if (m->finished || m->busy)
+		return;
+	if (m->project->cancelled) {
+		err_set(&err, E_CANCELLED, "cancelled before '%s' was done", m->name);
+		finish_member(m, &err);
+		return;
+	}
+	answer = may_go_on(m, &err);
+	if (answer < 0)
+		finish_member(m, &err);
+	if (answer <= 0)
+		return;
+	switch ((enum stage)m->stage) {
+	case STAGE_DESTROY:
+	case STAGE_STOP:
+		stage_away(m);
+		break;
+	case STAGE_CREATE:
+		stage_create(m);
+		break;
+	case STAGE_UPDATE:
+		stage_update(m);
+		break;
+	case STAGE_START:
+		stage_start(m);
+		break;
+	case STAGE_GUEST:
+		stage_guest(m);
+		break;
+	case STAGE_END:
+	case STAGE_STOPPED:
+		finish_member(m, NULL);
+		break;
+	}
+}
+
+enum step_result
+project_run(struct project *p)
+{
+	static const enum stage first[] = { [PROJECT_PLAN] = STAGE_END, [PROJECT_UP] = STAGE_CREATE,
+		[PROJECT_DOWN] = STAGE_STOP, [PROJECT_RELOAD] = STAGE_DESTROY };
+	bool any = false;
+
+	for (size_t i = 0; i < p->count; i++) {
+		struct member *m = &p->members[i];
+
+		if (!m->selected)
+			continue;
+		any = true;
+		m->busy = false;
+		m->stage = (int)first[p->verb];
+		kick_later(m);
+	}
+	if (any)
+		return STEP_WAIT;
+	p->op->result = project_result(p);
+	return STEP_DONE;
+}
+
+void
+project_cancel(struct project *p)
+{
+	p->cancelled = true;
+	for (size_t i = 0; i < p->count; i++) {
+		struct member *m = &p->members[i];
+		struct vm *vm = member_vm(m);
+
+		if (m->finished || !m->selected)
+			continue;
+		if (m->job != NULL)
+			job_cancel(m->job);
+		else if (m->busy && vm != NULL && vm->op != NULL && vm->op->parent == p->op)
+			op_cancel(vm->op);
+		else if (!m->busy)
+			kick_later(m);
+	}
+}
+
+/* ---- result ---- */
+
+static json_object *
+member_result(const struct member *m)
+{
+	json_object *row = json_object_new_object();
+	struct vm *vm = member_vm(m);
+
+	json_add_string(row, "name", m->name);
+	json_add_string(row, "action", m->action);
+	json_add_string(row, "state", vm != NULL ? vm_state_names[vm->state] : "destroyed");
+	if (json_object_array_length(m->changes) > 0)
+		json_object_object_add(row, "changed", json_object_get(m->changes));
+	if (m->error != NULL) {
+		json_object *error = json_object_new_object();
+
+		json_add_int(error, "code", err_rpc_code(m->error->code));
+		json_add_string(error, "name", err_name(m->error->code));
+		json_add_string(error, "message", m->error->msg);
+		json_add_string(error, "hint", m->error->hint[0] != '\0' ? m->error->hint : NULL);
+		json_object_object_add(row, "error", error);
+	}
+	if (vm != NULL && (m->started || m->created)) {
+		json_object *phases = json_object_new_array();
+
+		for (size_t i = 0; i < vm->phase_count; i++) {
+			json_object *phase = json_object_new_object();
+
+			json_add_string(phase, "name", vm->phases[i].name);
+			json_add_int(phase, "ms", (int64_t)vm->phases[i].ms);
+			json_object_array_add(phases, phase);
+		}
+		json_object_object_add(row, "phases", phases);
+	}
+	return row;
+}
+
+json_object *
+project_result(struct project *p)
+{
+	json_object *result = json_object_new_object(), *list = json_object_new_array();
+
+	for (size_t i = 0; i < p->count; i++)
+		if (p->members[i].selected)
+			json_object_array_add(list, member_result(&p->members[i]));
+	json_object_object_add(result, "vms", list);
+	json_object_object_add(result, "orphans", project_orphans(p));
+	json_add_string(result, "project", p->path);
+	return result;
+}
+
+/* ---- the operations ---- */
+
+static void
+hash_job(struct job *job, void *data)
+{
+	struct project *p = data;
+
+	project_hash(p, job, &p->job_err);
+}
+
+static void
+hash_done(void *data)
+{
+	struct project *p = data;
+
+	p->job = NULL;
+	for (size_t i = 0; i < p->count; i++)
+		p->members[i].busy = false;
+	if (p->job_err.code != E_OK)
+		op_step_failed(p->op, &p->job_err);
+	else
+		op_step_done(p->op);
+}
+
+void
+project_known_images(struct project *p)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		struct member *m = &p->members[i];
+		struct file_ref *ref = &m->spec.image;
+		const struct image *image = NULL;
+
+		m->busy = member_vm(m) != NULL; /* a machine to compare it with */
+		if (ref->kind == FILE_FD)
+			image = image_find_file(p->vmmd->images, ref->fd);
+		else if (ref->kind == FILE_PATH)
+			image = image_find(p->vmmd->images, ref->path);
+		if (image != NULL) {
+			free(ref->sha256);
+			ref->sha256 = xstrdup(image->digest + strlen("sha256:"));
+		}
+	}
+}
+
+static enum step_result
+check_run(struct operation *op, struct err *err)
+{
+	struct project *p = op->data;
+
+	p->op = op;
+	project_known_images(p);
+	if (worker_submit(p->vmmd->disk_pool, "hash", hash_job, hash_done, p, 0, &p->job, err) != 0)
+		return STEP_FAILED;
+	return STEP_WAIT;
+}
+
+static void
+check_cancel(struct operation *op)
+{
+	struct project *p = op->data;
+
+	if (p->job != NULL)
+		job_cancel(p->job);
+}
+
+static void take_next_image(struct project *p);
+
+static void
+image_taken(void *arg, const struct image *image, const struct err *err)
+{
+	struct project *p = arg;
+
+	p->import = NULL;
+	if (err != NULL) {
+		op_step_failed(p->op, err);
+		return;
+	}
+	p->image_at++;
+	take_next_image(p);
+}
+
+/* Before a reload destroys anything, every image that it needs is in the store. */
+static void
+take_next_image(struct project *p)
+{
+	for (; p->image_at < p->count; p->image_at++) {
+		struct member *m = &p->members[p->image_at];
+		struct file_ref *ref = &m->spec.image;
+		struct err err = ERR_INIT;
+		int fd;
+
+		if (!m->selected || ref->kind == FILE_NONE)
+			continue;
+		if (ref->kind == FILE_PATH && image_find(p->vmmd->images, ref->path) == NULL) {
+			err_set(&err, E_NOT_FOUND, "machine '%s': there is no image '%s'", m->name,
+			    ref->path);
+			op_step_failed(p->op, &err);
+			return;
+		}
+		if (ref->kind != FILE_FD)
+			continue;
+		fd = dup(ref->fd);
+		if (fd < 0) {
+			err_set(&err, E_LIMIT, "too many files are open");
+			op_step_failed(p->op, &err);
+			return;
+		}
+		p->import = image_import(p->vmmd->images, fd, file_ref_shown(ref), NULL, image_taken, p);
+		return;
+	}
+	op_step_done(p->op);
+}
+
+static enum step_result
+images_run(struct operation *op, struct err *err)
+{
+	struct project *p = op->data;
+
+	if (p->verb == PROJECT_RELOAD) {
+		take_next_image(p);
+		return STEP_WAIT;
+	}
+	return STEP_DONE;
+}
+
+static void
+images_cancel(struct operation *op)
+{
+	struct project *p = op->data;
+
+	if (p->import != NULL)
+		image_import_cancel(p->import);
+}
+
+static enum step_result
+machines_run(struct operation *op, struct err *err)
+{
+	struct project *p = op->data;
+
+	p->op = op;
+	return project_run(p);
+}
+
+static void
+machines_cancel(struct operation *op)
+{
+	project_cancel(op->data);
+}
+
+static void
+project_release(struct operation *op)
+{
+	project_destroy(op->data);
+}
+
+static const struct op_step up_steps[] = {
+	{ "check", check_run, check_cancel, NULL },
+	{ "images", images_run, images_cancel, NULL },
+	{ "machines", machines_run, machines_cancel, NULL },
+};
+static const struct op_step down_steps[] = {
+	{ "machines", machines_run, machines_cancel, NULL },
+};
+const struct op_kind op_kind_up = { "file.up", up_steps, ARRAY_LEN(up_steps), project_release, NULL };
+const struct op_kind op_kind_reload = { "file.reload", up_steps, ARRAY_LEN(up_steps),
+	project_release, NULL };
+const struct op_kind op_kind_down = { "file.down", down_steps, ARRAY_LEN(down_steps),
+	project_release, NULL };

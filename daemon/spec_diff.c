@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "daemon/spec_diff.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+const char *const change_when_names[] = { "none", "now", "next start", "reload" };
+
+static const struct {
+	const char *field;
+	enum change_when when;
+} rules[] = {
+	{ "ssh", CHANGE_NOW },
+	{ "provision", CHANGE_NOW },
+	{ "depends_on", CHANGE_NOW },
+	{ "vcpus", CHANGE_STOPPED },
+	{ "memory", CHANGE_STOPPED },
+	{ "network", CHANGE_STOPPED },
+	{ "cloud_init", CHANGE_STOPPED },
+	{ "image", CHANGE_RELOAD },
+	{ "disk", CHANGE_RELOAD },
+	{ "firmware", CHANGE_RELOAD },
+	{ "backend", CHANGE_RELOAD },
+};
+
+/* A file is its hash, wherever it lies and whatever it is called. */
+static json_object *
+normal(json_object *json)
+{
+	json_object *copy;
+	const char *hash;
+
+	switch (json_object_get_type(json)) {
+	case json_type_object:
+		hash = json_string(json, "sha256");
+		if (hash != NULL)
+			return json_object_new_string(hash);
+		copy = json_object_new_object();
+		json_object_object_foreach(json, key, value)
+			json_object_object_add(copy, key, normal(value));
+		return copy;
+	case json_type_array:
+		copy = json_object_new_array();
+		for (size_t i = 0; i < json_object_array_length(json); i++)
+			json_object_array_add(copy, normal(json_object_array_get_idx(json, i)));
+		return copy;
+	default:
+		return json_object_get(json);
+	}
+}
+
+static const char *
+text_of(json_object *object, const char *key)
+{
+	json_object *value = NULL;
+
+	if (!json_object_object_get_ex(object, key, &value) || value == NULL)
+		return "none";
+	return json_object_is_type(value, json_type_string) ? json_object_get_string(value)
+	    : json_object_to_json_string_ext(value, JSON_TEXT_FLAGS);
+}
+
+/* "2147483648B" is how the rows write sizes for themselves; people read units. */
+static char *
+for_people(const char *field, const char *text)
+{
+	CLEANUP_FREE char *digits = NULL;
+	uint64_t bytes;
+
+	if ((str_eq(field, "memory") || str_eq(field, "disk")) &&
+	    str_to_size(text, 1, &bytes, NULL) == 0)
+		return str_size(bytes);
+	return xstrdup(text);
+}
+
+enum change_when
+spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *changes)
+{
+	CLEANUP_JSON json_object *a = fields_encode(vm_spec_fields, is);
+	CLEANUP_JSON json_object *b = fields_encode(vm_spec_fields, asked);
+	CLEANUP_JSON json_object *from = normal(a), *to = normal(b);
+	enum change_when most = CHANGE_NONE;
+
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		CLEANUP_FREE char *old = for_people(rules[i].field, text_of(from, rules[i].field));
+		CLEANUP_FREE char *new = for_people(rules[i].field, text_of(to, rules[i].field));
+		json_object *change;
+
+		if (str_eq(old, new))
+			continue;
+		if (rules[i].when > most)
+			most = rules[i].when;
+		if (changes == NULL)
+			continue;
+		change = json_object_new_object();
+		json_add_string(change, "field", rules[i].field);
+		json_add_string(change, "from", old);
+		json_add_string(change, "to", new);
+		json_add_string(change, "when", change_when_names[rules[i].when]);
+		json_object_array_add(changes, change);
+	}
+	return most;
+}
+
+void
+spec_merge(const struct vm_spec *is, const struct vm_spec *asked, enum change_when most,
+    struct vm_spec *ret_spec)
+{
+	CLEANUP_JSON json_object *base = fields_encode(vm_spec_fields, is);
+	CLEANUP_JSON json_object *with = fields_encode(vm_spec_fields, asked);
+
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		json_object *value = NULL;
+
+		if (rules[i].when > most)
+			continue;
+		if (json_object_object_get_ex(with, rules[i].field, &value) && value != NULL)
+			json_object_object_add(base, rules[i].field, json_object_get(value));
+		else
+			json_object_object_del(base, rules[i].field);
+	}
+	memset(ret_spec, 0, sizeof(*ret_spec));
+	if (fields_decode_one(vm_spec_fields, base, ret_spec, NULL) != 0)
+		abort(); /* both were checked */
+	ret_spec->present = true;
+}
