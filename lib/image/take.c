@@ -228,7 +228,8 @@ fill(struct take *take, struct job *job, int to)
 		return rc;
 	if (fstat(take->fd, &st) < 0)
 		return err_errno(&take->err, E_IO, errno, "can not read '%s'", take->name);
-	take->file_bytes = take->total_bytes = (uint64_t)st.st_size;
+	take->file_bytes = (uint64_t)st.st_size;
+	take->total_bytes = take->file_bytes;
 	rc = copy(take, job, to, &st);
 	if (rc == 0)
 		rc = take_key(take->fd, take->name, &after, &take->err);
