@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "client/progress.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/json.h"
+#include "client/out.h"
+#include "lib/base/clock.h"
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+
+enum { REDRAW_MS = 100, LONG_PHASE_MS = 1000, MAX_PARTIAL = 16 << 10 };
+
+void
+progress_init(struct progress *p, enum progress_style style, int fd)
+{
+	*p = (struct progress){ .style = style, .fd = fd };
+}
+
+static char *
+copy_text(struct json_object *params, const char *key)
+{
+	const char *text = json_text(params, key);
+	char *shown;
+
+	if (text == NULL || text[0] == '\0')
+		return NULL;
+	shown = str_printable(text, strlen(text));
+	for (char *c = shown; *c != '\0'; c++)
+		if (*c == '\n' || *c == '\t')
+			*c = ' ';
+	return shown;
+}
+
+static struct progress_vm *
+find_vm(struct progress *p, struct json_object *params)
+{
+	CLEANUP_FREE char *name = copy_text(params, "vm");
+	struct progress_vm *vm;
+
+	for (size_t i = 0; i < p->count; i++)
+		if (str_eq(p->vms[i].name, name != NULL ? name : ""))
+			return &p->vms[i];
+	p->vms = xreallocarray(p->vms, p->count + 1, sizeof(*p->vms));
+	vm = &p->vms[p->count++];
+	*vm = (struct progress_vm){ .name = name != NULL ? TAKE(name) : xstrdup("") };
+	return vm;
+}
+
+/* ---- the block ---- */
+
+static void
+add_detail(const struct progress_vm *vm, struct sbuf *out)
+{
+	CLEANUP_FREE char *total = NULL;
+
+	if (vm->total > 0 && vm->bytes) {
+		total = str_size(vm->total);
+		sbuf_addf(out, " %u%% of %s",
+		    (unsigned)((double)vm->done * 100 / (double)vm->total), total);
+	} else if (vm->total > 0) {
+		sbuf_addf(
+		    out, " %llu/%llu", (unsigned long long)vm->done, (unsigned long long)vm->total);
+	}
+	if (vm->message != NULL)
+		sbuf_addf(out, ": %s", vm->message);
+}
+
+static void
+render_vm(const struct progress_vm *vm, uint64_t now_ms, size_t name_width, unsigned columns,
+    struct sbuf *out)
+{
+	CLEANUP_FREE char *time = text_seconds(vm->running ? now_ms - vm->since_ms : vm->took_ms);
+	CLEANUP_FREE char *line = NULL, *cut = NULL;
+	struct sbuf text = { 0 };
+	size_t room, pad = name_width - text_width(vm->name);
+
+	sbuf_addf(
+	    &text, "%s%*s  %s", vm->name, (int)pad, "", vm->phase != NULL ? vm->phase : "waiting");
+	if (vm->failed)
+		sbuf_adds(&text, " failed");
+	else if (!vm->running && vm->phase != NULL)
+		sbuf_adds(&text, " done");
+	if (vm->running)
+		add_detail(vm, &text);
+	line = sbuf_take(&text);
+	room = columns > strlen(time) + 3 ? columns - strlen(time) - 3 : 1;
+	cut = text_cut(line, room);
+	sbuf_addf(out, "%s  %s", cut, time);
+}
+
+unsigned
+progress_render(
+    const struct progress *p, uint64_t now_ms, unsigned columns, unsigned rows, struct sbuf *out)
+{
+	size_t width = 0, shown, rest, named = 0;
+	unsigned lines = 0;
+
+	for (size_t i = 0; i < p->count; i++) {
+		named += p->vms[i].name[0] != '\0';
+		if (text_width(p->vms[i].name) > width)
+			width = text_width(p->vms[i].name);
+	}
+	rest = named > 0 ? named : p->count;
+	if (width > columns / 3)
+		width = columns / 3;
+	if (rest > rows)
+		shown = rows > 0 ? rows - 1 : 0;
+	else
+		shown = rest;
+	for (size_t i = 0; i < p->count && lines < shown; i++) {
+		struct progress_vm vm = p->vms[i];
+		CLEANUP_FREE char *name = text_cut(vm.name, width);
+
+		/* Work that is no machine's shows only as long as no machine does. */
+		if (named > 0 && vm.name[0] == '\0')
+			continue;
+		vm.name = name;
+		render_vm(&vm, now_ms, width, columns, out);
+		sbuf_adds(out, "\033[K\n");
+		lines++;
+	}
+	if (lines < rest && rows > 0) {
+		sbuf_addf(out, "… and %zu more\033[K\n", rest - lines);
+		lines++;
+	}
+	return lines;
+}
+
+/* To the block's first line, with what is below it gone. */
+static void
+erase(struct progress *p)
+{
+	if (p->drawn > 0)
+		sbuf_addf(&p->out, "\r\033[%uA\033[J", p->drawn);
+	p->drawn = 0;
+}
+
+static void
+draw(struct progress *p)
+{
+	unsigned columns, rows;
+
+	if (p->style != PROGRESS_LIVE)
+		return;
+	erase(p);
+	term_size(p->fd, &columns, &rows);
+	p->drawn = progress_render(p, clock_ms(), columns, rows > 2 ? rows - 2 : 1, &p->out);
+}
+
+static void
+flush(struct progress *p)
+{
+	if (p->out.len > 0)
+		fs_write_all(p->fd, p->out.data, p->out.len);
+	sbuf_reset(&p->out);
+}
+
+/* ---- lines that stay ---- */
+
+static void
+add_line(struct progress *p, const struct progress_vm *vm, const char *sign, const char *text,
+    size_t len)
+{
+	erase(p);
+	if (vm->name[0] != '\0')
+		sbuf_addf(&p->out, "%s%s", vm->name, sign);
+	sbuf_add(&p->out, text, len);
+	sbuf_addc(&p->out, '\n');
+}
+
+static void
+add_output_lines(struct progress *p, struct progress_vm *vm, struct sbuf *text, bool all)
+{
+	size_t start = 0, len;
+
+	for (;;) {
+		len = 0;
+		while (start + len < text->len && text->data[start + len] != '\n' &&
+		       text->data[start + len] != '\r')
+			len++;
+		if (start + len == text->len)
+			break;
+		/* A lone return starts the line anew: a progress bar's. */
+		if (len > 0 || text->data[start + len] == '\n')
+			add_line(p, vm, " | ", text->data + start, len);
+		start += len + 1;
+		if (text->data[start - 1] == '\r' && start < text->len && text->data[start] == '\n')
+			start++;
+	}
+	if (len > 0 && (all || len > MAX_PARTIAL)) {
+		add_line(p, vm, " | ", text->data + start, len);
+		start = text->len;
+	}
+	len = text->len - start;
+	if (len > 0)
+		memmove(text->data, text->data + start, len);
+	text->len = len;
+	if (text->data != NULL)
+		text->data[len] = '\0';
+}
+
+static void
+on_output(struct progress *p, struct progress_vm *vm, struct json_object *params)
+{
+	const char *data = json_text(params, "data");
+	size_t stream = str_eq(json_text(params, "stream"), "stderr");
+
+	if (data == NULL)
+		return;
+	if (p->style == PROGRESS_LIVE)
+		term_filter(&vm->filters[stream], data, strlen(data), &vm->partial[stream]);
+	else
+		sbuf_adds(&vm->partial[stream], data);
+	add_output_lines(p, vm, &vm->partial[stream], false);
+}
+
+static void
+plain_line(struct progress *p, struct progress_vm *vm, const char *state)
+{
+	CLEANUP_FREE char *time = text_seconds(vm->took_ms), *line = NULL;
+	const char *phase = vm->phase != NULL ? vm->phase : "";
+	struct sbuf text = { 0 };
+
+	sbuf_adds(&text, phase);
+	if (str_eq(state, "failed"))
+		sbuf_addf(&text, " failed after %s", time);
+	else if (str_eq(state, "done"))
+		sbuf_addf(&text, " done in %s", time);
+	/* Why it failed is told by the answer. */
+	if (vm->message != NULL && !vm->failed)
+		sbuf_addf(&text, "%s%s", text.len > 0 ? ": " : "", vm->message);
+	line = sbuf_take(&text);
+	add_line(p, vm, ": ", line, strlen(line));
+}
+
+/* ---- events ---- */
+
+/* A phase's time counts from its start; what comes on the way there may not tell it. */
+static void
+take_phase(struct progress_vm *vm, struct json_object *params, const char *state, uint64_t now)
+{
+	char *phase = copy_text(params, "phase");
+	uint64_t phase_ms = (uint64_t)json_number(params, "phase_ms");
+
+	if (phase != NULL && !str_eq(phase, vm->phase)) {
+		free(vm->phase);
+		vm->phase = phase;
+		vm->since_ms = now - (phase_ms < now ? phase_ms : now);
+	} else {
+		free(phase);
+	}
+	if (str_eq(state, "start"))
+		vm->since_ms = now;
+	vm->took_ms = phase_ms != 0 ? phase_ms : now - vm->since_ms;
+	vm->running = !str_eq(state, "done") && !str_eq(state, "failed");
+	vm->failed = str_eq(state, "failed");
+	free(vm->message);
+	vm->message = copy_text(params, "message");
+	vm->done = (uint64_t)json_number(params, "done");
+	vm->total = (uint64_t)json_number(params, "total");
+	vm->bytes = str_eq(json_text(params, "unit"), "bytes");
+}
+
+/* Elsewhere than on a terminal one line tells that a phase began, and one that it failed or took
+ * long; counts on the way there would only fill a log.  What is no machine's is scaffolding. */
+static bool
+worth_a_line(const struct progress_vm *vm, const char *state, bool begins)
+{
+	if (str_eq(state, "progress"))
+		return false;
+	if (str_eq(state, "note") || str_eq(state, "step"))
+		return vm->message != NULL;
+	if (vm->name[0] == '\0')
+		return false;
+	return begins || vm->failed || (str_eq(state, "done") && vm->took_ms >= LONG_PHASE_MS);
+}
+
+void
+progress_event(struct progress *p, struct json_object *params)
+{
+	const char *state = json_text(params, "state");
+	struct progress_vm *vm;
+
+	if (p->style == PROGRESS_NONE || state == NULL)
+		return;
+	vm = find_vm(p, params);
+	if (str_eq(state, "output")) {
+		on_output(p, vm, params);
+	} else {
+		bool begins = str_eq(state, "start") &&
+			      !(vm->running && str_eq(vm->phase, json_text(params, "phase")));
+
+		take_phase(vm, params, state, clock_ms());
+		if (p->style == PROGRESS_PLAIN && worth_a_line(vm, state, begins))
+			plain_line(p, vm, state);
+	}
+	draw(p);
+	flush(p);
+}
+
+void
+progress_tick(struct progress *p)
+{
+	draw(p);
+	flush(p);
+}
+
+int
+progress_interval(const struct progress *p)
+{
+	return p->style == PROGRESS_LIVE && p->count > 0 ? REDRAW_MS : -1;
+}
+
+void
+progress_note(struct progress *p, const char *text)
+{
+	erase(p);
+	sbuf_addf(&p->out, "%s\n", text);
+	draw(p);
+	flush(p);
+}
+
+void
+progress_done(struct progress *p)
+{
+	erase(p);
+	for (size_t i = 0; i < p->count; i++) {
+		struct progress_vm *vm = &p->vms[i];
+
+		for (size_t s = 0; s < 2; s++) {
+			add_output_lines(p, vm, &vm->partial[s], true);
+			sbuf_done(&vm->partial[s]);
+		}
+		free(vm->name);
+		free(vm->phase);
+		free(vm->message);
+	}
+	flush(p);
+	sbuf_done(&p->out);
+	free(p->vms);
+	*p = (struct progress){ 0 };
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "client/project.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/json.h"
+#include "client/out.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/vmfile/vmfile.h"
+
+/* The error object of --json, with each problem's place. */
+static void
+keep_problems(struct vmctl *ctl, const struct vmfile_problems *problems, const struct err *err)
+{
+	json_object *error = json_object_new_object(), *data = json_object_new_object();
+	json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < problems->count; i++) {
+		const struct vmfile_problem *p = &problems->items[i];
+		json_object *item = json_object_new_object();
+
+		json_object_object_add(item, "line", json_object_new_int((int)p->line));
+		json_object_object_add(item, "column", json_object_new_int((int)p->column));
+		json_set_text(item, "message", p->err.msg);
+		json_set_text(item, "hint", p->err.hint[0] != '\0' ? p->err.hint : NULL);
+		json_object_array_add(list, item);
+	}
+	json_object_object_add(error, "code", json_object_new_int(err_rpc_code(err->code)));
+	json_set_text(error, "message", err->msg);
+	json_set_text(data, "name", err_name(err->code));
+	json_object_object_add(data, "problems", list);
+	json_object_object_add(error, "data", data);
+	json_object_put(ctl->error);
+	ctl->error = error;
+}
+
+static int
+check_names(const struct vmfile *vmfile, const struct strings *names, struct err *err)
+{
+	CLEANUP_FREE const char **known = xcalloc(vmfile->vms.count, sizeof(*known));
+
+	for (size_t i = 0; i < vmfile->vms.count; i++)
+		known[i] = vmfile_vm(vmfile, i)->name;
+	for (size_t n = 0; n < names->count; n++) {
+		const char *near, *name = names->items[n];
+		bool found = false;
+
+		for (size_t i = 0; i < vmfile->vms.count; i++)
+			found = found || str_eq(known[i], name);
+		if (found)
+			continue;
+		near = str_nearest(name, known, vmfile->vms.count);
+		err_set(err, E_NOT_FOUND, "there is no machine '%s' in '%s'", name, vmfile->path);
+		if (near != NULL)
+			err_hint(err, "did you mean '%s'?", near);
+		return E_NOT_FOUND;
+	}
+	return 0;
+}
+
+int
+project_load(struct vmctl *ctl, const char *file, enum backend backend, const struct strings *names,
+    struct vmfile **ret_vmfile, struct err *err)
+{
+	struct vmfile_problems problems = { 0 };
+	CLEANUP_FREE char *path = NULL, *text = NULL;
+	struct vmfile *vmfile = NULL;
+	int rc = vmfile_find(file, &path, err);
+
+	if (rc != 0)
+		return rc;
+	rc = vmfile_load(path, backend, &vmfile, &problems, err);
+	if (rc != 0 && problems.count > 0) {
+		text = vmfile_problems_text(&problems, path);
+		fputs(text, stderr);
+		keep_problems(ctl, &problems, err);
+	}
+	vmfile_problems_done(&problems);
+	if (rc == 0)
+		rc = check_names(vmfile, names, err);
+	if (rc != 0) {
+		vmfile_destroy(vmfile);
+		return rc;
+	}
+	*ret_vmfile = vmfile;
+	return 0;
+}
+
+/* lib/vmfile knows values by the keys of the file. */
+static char *
+where(void *arg, const char *path)
+{
+	CLEANUP_FREE char *kebab = xstrdup(path);
+
+	for (char *p = kebab; *p != '\0'; p++)
+		if (*p == '_')
+			*p = '-';
+	return vmfile_where(arg, kebab);
+}
+
+/* Who it is and whom it needs: enough to end a machine.  vm: taken. */
+static json_object *
+only_names(json_object *vm)
+{
+	static const char *const kept[] = { "name", "depends_on" };
+	json_object *small = json_object_new_object();
+
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		if (json_has(vm, kept[i]))
+			json_object_object_add(
+			    small, kept[i], json_object_get(json_member(vm, kept[i])));
+	json_object_put(vm);
+	return small;
+}
+
+int
+project_params(const struct vmfile *vmfile, const struct strings *names, bool attach,
+    struct sent_files *files, struct json_object **ret_params, struct err *err)
+{
+	json_object *params = json_object_new_object(), *vms = json_object_new_array();
+	int rc = 0;
+
+	json_set_text(params, "project", vmfile->path);
+	json_object_object_add(params, "vms", vms);
+	for (size_t i = 0; rc == 0 && i < vmfile->vms.count; i++) {
+		json_object *vm = fields_encode(vm_spec_fields, vmfile_vm(vmfile, i));
+		CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", i);
+
+		if (attach)
+			rc = files_replace(files, vm_spec_fields, vm, prefix, where,
+			    (void *)(uintptr_t)vmfile, err);
+		else
+			vm = only_names(vm);
+		json_object_array_add(vms, vm);
+	}
+	if (rc != 0) {
+		json_object_put(params);
+		return rc;
+	}
+	if (names->count > 0) {
+		json_object *list = json_object_new_array();
+
+		for (size_t i = 0; i < names->count; i++)
+			json_object_array_add(list, json_object_new_string(names->items[i]));
+		json_object_object_add(params, "names", list);
+	}
+	*ret_params = params;
+	return 0;
+}
+
+void
+project_place_error(const struct vmfile *vmfile, struct err *err)
+{
+	CLEANUP_FREE char *place = NULL;
+
+	if (!str_starts(err->object, "vms["))
+		return;
+	place = where((void *)(uintptr_t)vmfile, err->object);
+	err_wrap(err, "%s", place);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include <json-c/json.h>
+#include <string.h>
+
+#include "client/call.h"
+#include "client/files.h"
+#include "client/json.h"
+#include "client/out.h"
+#include "client/verbs.h"
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+/* Machines without a VMFile: flags for what vm.create takes, files given to the daemon open. */
+
+struct create_args {
+	char *name;
+	int backend, firmware;
+	struct file_ref image, cloud_init, ssh_key, private_key;
+	uint64_t vcpus, memory_bytes, disk_bytes;
+	char *network, *bridge, *hostname, *user;
+	bool uefi, start;
+};
+
+/* clang-format off */
+static const struct field create_fields[] = {
+	FIELD(struct create_args, name,    FIELD_STRING, .min = 1, .text = "the machine's name"),
+	FIELD(struct create_args, image,   FIELD_FILE,   .text = "the disk image to start from"),
+	FIELD(struct create_args, backend, FIELD_ENUM,   .words = backend_names, .fallback = "default", .text = "the hypervisor; default: the platform's"),
+	FIELD(struct create_args, vcpus,   FIELD_UINT,   .min = 1, .max = 255, .fallback = "1", .text = "virtual processors"),
+	FIELD_NAMED("memory", struct create_args, memory_bytes, FIELD_SIZE, .unit = 1ULL << 20, .fallback = "1024", .text = "memory; a bare number is MiB"),
+	FIELD_NAMED("disk", struct create_args, disk_bytes, FIELD_SIZE, .unit = 1ULL << 30, .text = "size of the disk; a bare number is GiB; default: the image's"),
+	FIELD(struct create_args, network, FIELD_STRING, .text = "user, none, tap or vnic (default: user)"),
+	FIELD(struct create_args, bridge,  FIELD_STRING, .min = 1, .text = "connect to this bridge of the host"),
+	FIELD(struct create_args, cloud_init, FIELD_FILE, .text = "your own cloud-init user-data"),
+	FIELD(struct create_args, hostname, FIELD_STRING, .min = 1, .text = "the guest's host name; default: the machine's name"),
+	FIELD(struct create_args, ssh_key, FIELD_FILE,   .text = "public key that may log in"),
+	FIELD(struct create_args, user,    FIELD_STRING, .min = 1, .text = "who to log in as; default: vm"),
+	FIELD(struct create_args, private_key, FIELD_FILE, .text = "private key to log in with"),
+	FIELD(struct create_args, uefi,    FIELD_BOOL,   .text = "start by UEFI instead of a BIOS"),
+	FIELD(struct create_args, start,   FIELD_BOOL,   .text = "start it at once"),
+	FIELD_END
+};
+/* clang-format on */
+
+/* The words of the command line become the machine that a VMFile would describe. */
+static int
+attach(struct sent_files *files, const struct file_ref *file, const char *key, json_object *into,
+    struct err *err)
+{
+	CLEANUP_FREE char *path = NULL;
+	json_object *json = NULL;
+	int rc;
+
+	if (file->kind == FILE_NONE)
+		return 0;
+	path = fs_expand(file->path, NULL);
+	rc = files_attach(files, path, &json, err);
+	if (rc == 0)
+		json_object_object_add(into, key, json);
+	return rc;
+}
+
+static void
+add_block(json_object *params, const char *key, json_object *block)
+{
+	if (json_object_object_length(block) > 0)
+		json_object_object_add(params, key, block);
+	else
+		json_object_put(block);
+}
+
+static void
+add_size(json_object *params, const char *key, uint64_t bytes)
+{
+	CLEANUP_FREE char *text = xasprintf("%lluB", (unsigned long long)bytes);
+
+	if (bytes > 0)
+		json_set_text(params, key, text);
+}
+
+static int
+add_files(
+    const struct create_args *a, struct sent_files *files, json_object *params, struct err *err)
+{
+	json_object *cloud_init = json_object_new_object(), *ssh = json_object_new_object();
+	int rc = attach(files, &a->image, "image", params, err);
+
+	if (rc == 0)
+		rc = attach(files, &a->cloud_init, "user_data", cloud_init, err);
+	if (rc == 0)
+		rc = attach(files, &a->ssh_key, "ssh_key", cloud_init, err);
+	if (rc == 0)
+		rc = attach(files, &a->private_key, "private_key", ssh, err);
+	json_set_text(cloud_init, "hostname", a->hostname);
+	json_set_text(ssh, "user", a->user);
+	add_block(params, "cloud_init", cloud_init);
+	add_block(params, "ssh", ssh);
+	return rc;
+}
+
+static void
+add_words(const struct create_args *a, json_object *params)
+{
+	json_object *network = json_object_new_object();
+
+	json_set_text(params, "name", a->name);
+	if (a->backend != BACKEND_DEFAULT)
+		json_set_text(params, "backend", backend_names[a->backend]);
+	json_object_object_add(params, "vcpus", json_object_new_uint64(a->vcpus));
+	add_size(params, "memory", a->memory_bytes);
+	add_size(params, "disk", a->disk_bytes);
+	json_set_text(
+	    network, "type", a->network != NULL || a->bridge == NULL ? a->network : "tap");
+	json_set_text(network, "bridge", a->bridge);
+	add_block(params, "network", network);
+	if (a->uefi)
+		json_set_text(params, "firmware", firmware_names[FIRMWARE_UEFI]);
+	if (a->start)
+		json_object_object_add(params, "start", json_object_new_boolean(true));
+}
+
+static int
+check(const struct create_args *a, struct err *err)
+{
+	struct err problem = ERR_INIT;
+
+	if (a->name == NULL) {
+		err_set(err, E_USAGE, "--name is missing");
+		err_hint(err, "'vmctl help create' tells what it takes");
+		return E_USAGE;
+	}
+	if (str_name_check(a->name, &problem) != 0) {
+		*err = problem;
+		return err->code = E_USAGE;
+	}
+	if (a->image.kind == FILE_NONE && a->backend != BACKEND_NOOP) {
+		err_set(err, E_USAGE, "--image is missing");
+		err_hint(err, "give the path of a disk image");
+		return E_USAGE;
+	}
+	return 0;
+}
+
+static int
+run_create(struct vmctl *ctl, void *args, struct err *err)
+{
+	const struct create_args *a = args;
+	struct call call = { .method = METHOD_vm_create, .progress = true };
+	struct sent_files files = { 0 };
+	struct json_object *result = NULL;
+	int rc = check(a, err);
+
+	if (rc != 0)
+		return rc;
+	call.params = json_object_new_object();
+	add_words(a, call.params);
+	rc = add_files(a, &files, call.params, err);
+	if (rc == 0) {
+		call.fds = files.fds;
+		call.fd_count = files.fd_count;
+		rc = call_run(ctl, &call, &result, err);
+	} else {
+		json_object_put(call.params);
+	}
+	if (rc == 0) {
+		out_json(ctl, result);
+		out_line(ctl, "created '%s' (%s)", a->name, json_text(result, "id"));
+		if (a->start)
+			out_line(ctl, "started '%s'", a->name);
+	}
+	files_done(&files);
+	json_object_put(result);
+	return rc;
+}
+
+const struct verb verb_create = {
+	.name = "create",
+	.fields = create_fields,
+	.args_size = sizeof(struct create_args),
+	.positionals = (const struct positional[]){ { "name", "NAME", true, false }, { 0 } },
+	.method = METHOD_vm_create,
+	.run = run_create,
+};

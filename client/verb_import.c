@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/call.h"
+#include "client/files.h"
+#include "client/json.h"
+#include "client/out.h"
+#include "client/verbs.h"
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+struct import_args {
+	char *store;
+	struct strings names;
+	bool take;
+};
+
+/* clang-format off */
+static const struct field import_fields[] = {
+	FIELD(struct import_args, store, FIELD_STRING, .min = 1, .text = "its vms.json; default: the one in your home"),
+	FIELD_NAMED("name", struct import_args, names, FIELD_STRINGS, .text = "only this machine; may be given again"),
+	FIELD(struct import_args, take,  FIELD_BOOL,   .text = "take the machines over; else they are only listed"),
+	FIELD_END
+};
+/* clang-format on */
+
+static char *
+default_store(void)
+{
+	const char *data = getenv("XDG_DATA_HOME");
+	CLEANUP_FREE char *home = fs_home();
+
+	if (data != NULL && data[0] == '/')
+		return xasprintf("%s/vmctl/vms.json", data);
+	return xasprintf("%s/.local/share/vmctl/vms.json", home != NULL ? home : "");
+}
+
+static void
+print_machines(const struct vmctl *ctl, struct json_object *vms)
+{
+	if (json_length(vms) == 0)
+		out_line(ctl, "no machines");
+	for (size_t i = 0; i < json_length(vms); i++) {
+		struct json_object *vm = json_item(vms, i);
+		const char *action = json_text(vm, "action"), *note = json_text(vm, "note");
+
+		out_line(ctl, "%s: %s%s%s", json_text(vm, "name"),
+		    action != NULL ? action : "found", note != NULL ? ": " : "",
+		    note != NULL ? note : "");
+	}
+}
+
+static int
+run_import(struct vmctl *ctl, void *args, struct err *err)
+{
+	const struct import_args *a = args;
+	CLEANUP_FREE char *path = a->store != NULL ? fs_expand(a->store, NULL) : default_store();
+	struct call call = { .method = METHOD_system_import_legacy, .progress = true };
+	struct sent_files files = { 0 };
+	json_object *store = NULL, *names;
+	struct json_object *result = NULL;
+	int rc = files_attach(&files, path, &store, err);
+
+	if (rc == 0) {
+		call.params = json_object_new_object();
+		names = json_object_new_array();
+		json_object_object_add(call.params, "store", store);
+		json_object_object_add(call.params, "take", json_object_new_boolean(a->take));
+		for (size_t i = 0; i < a->names.count; i++)
+			json_object_array_add(names, json_object_new_string(a->names.items[i]));
+		json_object_object_add(call.params, "names", names);
+		call.fds = files.fds;
+		call.fd_count = files.fd_count;
+		rc = call_run(ctl, &call, &result, err);
+	}
+	files_done(&files);
+	if (rc == 0) {
+		out_json(ctl, result);
+		print_machines(ctl, json_member(result, "vms"));
+	}
+	json_object_put(result);
+	return rc;
+}
+
+const struct verb verb_import_legacy = {
+	.name = "import-legacy",
+	.fields = import_fields,
+	.args_size = sizeof(struct import_args),
+	.positionals = (const struct positional[]){ { "store", "VMS.JSON", true, false }, { 0 } },
+	.method = METHOD_system_import_legacy,
+	.run = run_import,
+};

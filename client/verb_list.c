@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/call.h"
+#include "client/json.h"
+#include "client/out.h"
+#include "client/verbs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+/* "running", "failed (guest-panic)", "running (unresponsive)" */
+static char *
+state_shown(struct json_object *vm)
+{
+	const char *state = json_text(vm, "state"), *reason = json_text(vm, "reason");
+	bool silent = json_has(vm, "responsive") && !json_flag(vm, "responsive");
+
+	if (state == NULL)
+		state = "?";
+	if (silent)
+		return xasprintf("%s (unresponsive)", state);
+	return reason != NULL ? xasprintf("%s (%s)", state, reason) : xstrdup(state);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+	struct json_object *x = *(struct json_object *const *)a,
+			   *y = *(struct json_object *const *)b;
+	const char *m = json_text(x, "name"), *n = json_text(y, "name");
+
+	return strcmp(m != NULL ? m : "", n != NULL ? n : "");
+}
+
+static void
+add_number(struct table *table, const char *before, int64_t number)
+{
+	if (number > 0)
+		table_addf(table, "%s%lld", before, (long long)number);
+	else
+		table_add(table, NULL);
+}
+
+static void
+add_row(struct table *table, struct json_object *vm)
+{
+	CLEANUP_FREE char *state = state_shown(vm);
+	CLEANUP_FREE char *memory = str_size((uint64_t)json_number(vm, "memory_mib") << 20);
+	int64_t pid = json_number(vm, "pid"), port = json_number(json_member(vm, "ssh"), "port");
+
+	table_add(table, json_text(vm, "name"));
+	table_add(table, json_text(vm, "backend"));
+	table_add(table, state);
+	table_addf(table, "%lld", (long long)json_number(vm, "vcpus"));
+	table_add(table, memory);
+	table_add(table, json_text(json_member(vm, "network"), "type"));
+	add_number(table, "", pid);
+	add_number(table, ":", port);
+}
+
+static void
+print_list(struct json_object *vms)
+{
+	static const struct table_column columns[] = {
+		{ "NAME", false },
+		{ "BACKEND", false },
+		{ "STATE", false },
+		{ "VCPUS", true },
+		{ "MEM", true },
+		{ "NETWORK", false },
+		{ "PID", true },
+		{ "SSH", false },
+	};
+	struct table table = { .columns = columns, .column_count = ARRAY_LEN(columns) };
+	CLEANUP_FREE char *text = NULL;
+
+	if (json_length(vms) == 0) {
+		puts("no machines");
+		return;
+	}
+	json_object_array_sort(vms, by_name);
+	for (size_t i = 0; i < json_length(vms); i++)
+		add_row(&table, json_item(vms, i));
+	text = table_text(&table);
+	fputs(text, stdout);
+	table_done(&table);
+}
+
+static int
+run_list(struct vmctl *ctl, void *args, struct err *err)
+{
+	struct json_object *result = NULL;
+	int rc = call_verb(ctl, args, false, &result, err);
+
+	if (rc == 0 && ctl->global.json)
+		out_json(ctl, result);
+	else if (rc == 0)
+		print_list(json_member(result, "vms"));
+	json_object_put(result);
+	return rc;
+}
+
+const struct verb verb_list = {
+	.name = "list",
+	.fields = vm_list_params,
+	.args_size = sizeof(struct vm_list_args),
+	.method = METHOD_vm_list,
+	.run = run_list,
+};
+
+/* ---- status ---- */
+
+static void
+line(const struct vmctl *ctl, const char *label, const char *text)
+{
+	if (text != NULL && text[0] != '\0')
+		out_line(ctl, "%-12s %s", label, text);
+}
+
+static char *
+network_shown(struct json_object *vm)
+{
+	struct json_object *network = json_member(vm, "network");
+	const char *type = json_text(network, "type"), *bridge = json_text(network, "bridge");
+	const char *link = json_text(network, "name");
+
+	if (bridge != NULL)
+		return xasprintf("%s (bridge: %s)", type, bridge);
+	return link != NULL ? xasprintf("%s (%s)", type, link) : xstrdup(type);
+}
+
+static char *
+ssh_shown(struct json_object *vm)
+{
+	struct json_object *ssh = json_member(vm, "ssh");
+	const char *host = json_text(ssh, "host"), *user = json_text(ssh, "user");
+	int64_t port = json_number(ssh, "port");
+
+	if (host == NULL)
+		return NULL;
+	return xasprintf("%s@%s:%lld%s", user != NULL ? user : "vm", host,
+	    (long long)(port > 0 ? port : 22),
+	    json_flag(ssh, "reachable") ? "" : " (not reachable yet)");
+}
+
+static char *
+provision_shown(struct json_object *vm)
+{
+	struct json_object *provision = json_member(vm, "provision");
+	const char *state = json_text(provision, "state"), *error = json_text(provision, "error");
+
+	if (state == NULL || json_number(provision, "steps") == 0)
+		return NULL;
+	return xasprintf("%s, %lld of %lld steps%s%s", state,
+	    (long long)json_number(provision, "done"), (long long)json_number(provision, "steps"),
+	    error != NULL ? ": " : "", error != NULL ? error : "");
+}
+
+static char *
+phases_shown(struct json_object *phases)
+{
+	struct sbuf text = { 0 };
+
+	if (json_length(phases) == 0)
+		return NULL;
+	for (size_t i = 0; i < json_length(phases); i++) {
+		struct json_object *phase = json_item(phases, i);
+		CLEANUP_FREE char *took = text_seconds((uint64_t)json_number(phase, "ms"));
+
+		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_text(phase, "name"), took);
+	}
+	return sbuf_take(&text);
+}
+
+static void
+print_times(const struct vmctl *ctl, struct json_object *vm)
+{
+	static const struct {
+		const char *label, *key;
+	} rows[] = {
+		{ "Created:", "created" },
+		{ "Started:", "started" },
+		{ "Changed:", "changed" },
+	};
+	CLEANUP_FREE char *phases = phases_shown(json_member(vm, "phases"));
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		line(ctl, rows[i].label, json_text(vm, rows[i].key));
+	line(ctl, "Phases:", phases);
+}
+
+static void
+print_status(const struct vmctl *ctl, struct json_object *vm)
+{
+	struct json_object *operation = json_member(vm, "operation");
+	CLEANUP_FREE char *state = state_shown(vm), *network = network_shown(vm);
+	CLEANUP_FREE char *ssh = ssh_shown(vm), *provision = provision_shown(vm);
+	CLEANUP_FREE char *disk = str_size((uint64_t)json_number(vm, "disk_bytes"));
+	CLEANUP_FREE char *memory = str_size((uint64_t)json_number(vm, "memory_mib") << 20);
+	int64_t pid = json_number(vm, "pid");
+
+	line(ctl, "Name:", json_text(vm, "name"));
+	line(ctl, "ID:", json_text(vm, "id"));
+	line(ctl, "Backend:", json_text(vm, "backend"));
+	line(ctl, "State:", state);
+	out_line(ctl, "%-12s %lld", "vCPUs:", (long long)json_number(vm, "vcpus"));
+	line(ctl, "Memory:", memory);
+	line(ctl, "Disk:", json_number(vm, "disk_bytes") > 0 ? disk : NULL);
+	line(ctl, "Network:", network);
+	line(ctl, "Project:", json_text(vm, "project"));
+	line(ctl, "Image:", json_text(json_member(vm, "image"), "digest"));
+	line(ctl, "WorkDir:", json_text(vm, "work_dir"));
+	line(ctl, "Overlay:", json_text(vm, "overlay"));
+	line(ctl, "Seed:", json_text(vm, "seed"));
+	if (pid > 0)
+		out_line(ctl, "%-12s %lld", "PID:", (long long)pid);
+	line(ctl, "Accel:", json_text(vm, "accel"));
+	line(ctl, "SSH:", ssh);
+	line(ctl, "Host key:", json_text(json_member(vm, "ssh"), "host_key"));
+	line(ctl, "MAC:", json_text(vm, "mac"));
+	line(ctl, "cloud-init:", json_text(vm, "cloud_init"));
+	line(ctl, "Provision:", provision);
+	if (operation != NULL)
+		out_line(ctl, "%-12s %s, %s (%s)", "Operation:", json_text(operation, "kind"),
+		    json_text(operation, "phase"), json_text(operation, "id"));
+	print_times(ctl, vm);
+}
+
+static int
+run_status(struct vmctl *ctl, void *args, struct err *err)
+{
+	struct json_object *result = NULL;
+	int rc = call_verb(ctl, args, false, &result, err);
+
+	if (rc == 0) {
+		out_json(ctl, result);
+		print_status(ctl, result);
+	}
+	json_object_put(result);
+	return rc;
+}
+
+const struct verb verb_status = {
+	.name = "status",
+	.fields = vm_get_params,
+	.args_size = sizeof(struct vm_get_args),
+	.positionals = name_positional,
+	.method = METHOD_vm_get,
+	.run = run_status,
+};
