@@ -39,6 +39,16 @@ check_room(const char *path, struct err *err)
 }
 
 static int
+check_free(const char *path, struct err *err)
+{
+	if (!fs_exists(path))
+		return 0;
+	err_set(err, E_EXISTS, "there is a disk already: '%s'", path);
+	err_hint(err, "it is not overwritten; move it away if it is not needed");
+	return E_EXISTS;
+}
+
+static int
 check_base(const char *base_path, struct err *err)
 {
 	CLEANUP_FD int fd = open(base_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -72,17 +82,24 @@ check_size(uint64_t base_bytes, uint64_t size_bytes, struct err *err)
 }
 
 static int
-run_qemu_img(const char *base, const char *format, const char *path, uint64_t size_bytes,
-    struct job *job, struct err *err)
+run_qemu_img(const char *const argv[], struct job *job, struct err *err)
 {
-	CLEANUP_FREE char *size = xasprintf("%llu", (unsigned long long)size_bytes);
-	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
-		base, path, size, NULL };
 	struct process_output output = { 0 };
 	int rc = process_run(argv, NULL, 0, OUT_MAX, TIMEOUT_MS, &limits, job, &output, err);
 
 	process_output_done(&output);
 	return rc;
+}
+
+static int
+create(const char *base, const char *format, const char *path, uint64_t size_bytes, struct job *job,
+    struct err *err)
+{
+	CLEANUP_FREE char *size = xasprintf("%llu", (unsigned long long)size_bytes);
+	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
+		base, path, size, NULL };
+
+	return run_qemu_img(argv, job, err);
 }
 
 /* The mode and the last step: synced, and linked to its name only when that is free. */
@@ -115,24 +132,70 @@ disk_create_overlay(const char *base_path, const char *base_format, uint64_t bas
 	rc = check_size(base_bytes, size_bytes, err);
 	if (rc != 0)
 		return rc;
-	if (fs_exists(target)) {
-		err_set(err, E_EXISTS, "there is a disk already: '%s'", target);
-		err_hint(err, "it is not overwritten; move it away if it is not needed");
-		return E_EXISTS;
-	}
-	rc = check_base(base, err);
+	rc = check_free(target, err);
+	if (rc == 0)
+		rc = check_base(base, err);
 	if (rc == 0)
 		rc = check_room(target, err);
 	if (rc != 0)
 		return rc;
 	size_bytes = (size_bytes + SECTOR - 1) / SECTOR * SECTOR;
 	unlink(tmp); /* of an interrupted run */
-	rc = run_qemu_img(base, base_format, tmp, size_bytes, job, err);
+	rc = create(base, base_format, tmp, size_bytes, job, err);
 	if (rc == E_FAILED && check_room(target, NULL) != 0)
 		rc = check_room(target, err); /* qemu-img's words would hide the reason */
 	else if (rc != 0)
 		err_wrap(err, "can not make the disk '%s'", target);
 	else
+		rc = finish(tmp, target, err);
+	unlink(tmp);
+	return rc;
+}
+
+/* -u: what the header names is not opened, now or ever. */
+static int
+put_on(const char *base, const char *format, const char *path, struct job *job, struct err *err)
+{
+	const char *const argv[] = { "qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", format,
+		"-b", base, path, NULL };
+	CLEANUP_FREE char *backing = NULL;
+	CLEANUP_FD int fd = -1;
+	struct disk_header header;
+	int rc = run_qemu_img(argv, job, err);
+
+	if (rc != 0)
+		return rc;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	rc = disk_inspect_overlay(fd, path, &header, &backing, err);
+	if (rc == 0 && !str_eq(backing, base))
+		rc = err_set(err, E_IMAGE, "the disk '%s' does not stand on '%s'", path, base);
+	return rc;
+}
+
+int
+disk_adopt_overlay(int fd, const char *name, const char *base_path, const char *base_format,
+    const char *path, struct job *job, struct err *err)
+{
+	CLEANUP_FREE char *base = base_path != NULL ? fs_expand(base_path, NULL) : NULL;
+	CLEANUP_FREE char *target = fs_expand(path, NULL), *tmp = xasprintf("%s.new", target);
+	CLEANUP_FREE char *backing = NULL;
+	struct disk_header header;
+	int rc = disk_inspect_overlay(fd, name, &header, &backing, err);
+
+	if (rc == 0 && (backing != NULL) != (base != NULL))
+		rc = err_set(err, E_IMAGE, backing != NULL ? "the disk '%s' needs its backing file" :
+							     "the disk '%s' has no backing file", name);
+	if (rc == 0)
+		rc = check_free(target, err);
+	if (rc == 0 && base != NULL)
+		rc = check_base(base, err);
+	if (rc != 0)
+		return rc;
+	unlink(tmp); /* of an interrupted run */
+	rc = fs_copy_fd(fd, name, tmp, 0600, job, err);
+	if (rc == 0 && base != NULL)
+		rc = put_on(base, base_format, tmp, job, err);
+	if (rc == 0)
 		rc = finish(tmp, target, err);
 	unlink(tmp);
 	return rc;

@@ -23,6 +23,7 @@ enum {
 	L1_BYTES_MAX = 32 << 20,	/* QEMU's own limits */
 	REFCOUNT_BYTES_MAX = 8 << 20,
 	SNAPSHOTS_MAX = 65536,
+	BACKING_MAX = 1023,
 	CHUNK = 64 * 1024,
 };
 
@@ -85,6 +86,7 @@ struct file {
 	int fd;
 	const char *name;
 	uint64_t size;
+	bool overlay; /* a backing file is what we look for */
 };
 
 static uint32_t
@@ -264,6 +266,31 @@ check_features(const struct file *f, const unsigned char *head, struct err *err)
 	return 0;
 }
 
+/* The path of the file that an overlay stands on; NULL when it stands on none. */
+static int
+read_backing(const struct file *f, const unsigned char *head, char **ret_backing, struct err *err)
+{
+	uint64_t offset = be64(head + 8);
+	uint32_t len = be32(head + 16);
+	char name[BACKING_MAX + 1] = { 0 };
+	size_t plain;
+	int rc;
+
+	*ret_backing = NULL;
+	if (offset == 0 && len == 0)
+		return 0;
+	if (len == 0 || len > BACKING_MAX || !inside(f, offset, len))
+		return refuse(f, NULL, err, "the name of its backing file is out of bounds");
+	rc = read_at(f, name, len, offset, err);
+	if (rc != 0)
+		return rc;
+	plain = strcspn(name, "/:");
+	if (strlen(name) != len || name[plain] == ':')
+		return refuse(f, NULL, err, "its backing file is no plain file");
+	*ret_backing = xstrdup(name);
+	return 0;
+}
+
 static int
 check_qcow2(const struct file *f, const unsigned char *head, uint64_t *ret_bytes, struct err *err)
 {
@@ -278,7 +305,7 @@ check_qcow2(const struct file *f, const unsigned char *head, uint64_t *ret_bytes
 		    "its format is qcow, version 1");
 	if (version != 2 && version != 3)
 		return refuse(f, NULL, err, "qcow2 of version %u is not known here", version);
-	if (be64(head + 8) != 0 || be32(head + 16) != 0)
+	if (!f->overlay && (be64(head + 8) != 0 || be32(head + 16) != 0))
 		return refuse(f, "qemu-img convert -O qcow2 makes one file of it", err,
 		    "it stands on another file (a backing file)");
 	if (be32(head + 32) != 0)
@@ -315,11 +342,13 @@ check_qcow2(const struct file *f, const unsigned char *head, uint64_t *ret_bytes
 	return rc;
 }
 
-int
-disk_inspect(int fd, const char *name, struct disk_header *ret_header, struct err *err)
+/* ret_backing: NULL when no backing file is allowed. */
+static int
+inspect(int fd, const char *name, struct disk_header *ret_header, char **ret_backing,
+    struct err *err)
 {
 	unsigned char head[HEAD_BYTES] = { 0 };
-	struct file f = { .fd = fd, .name = name };
+	struct file f = { .fd = fd, .name = name, .overlay = ret_backing != NULL };
 	uint64_t bytes;
 	struct stat st;
 	int rc;
@@ -340,14 +369,30 @@ disk_inspect(int fd, const char *name, struct disk_header *ret_header, struct er
 		    (unsigned long long)f.size);
 	if (memcmp(head, "QFI\xfb", 4) == 0) {
 		rc = check_qcow2(&f, head, &bytes, err);
-		if (rc != 0)
-			return rc;
-		*ret_header = (struct disk_header){ "qcow2", bytes };
-		return 0;
+		if (rc == 0 && ret_backing != NULL)
+			rc = read_backing(&f, head, ret_backing, err);
+		if (rc == 0)
+			*ret_header = (struct disk_header){ "qcow2", bytes };
+		return rc;
 	}
+	if (ret_backing != NULL)
+		return refuse(&f, NULL, err, "it is no qcow2 overlay");
 	if (bytes > VIRTUAL_BYTES_MAX)
 		return refuse(&f, NULL, err, "its size of %llu bytes is out of bounds",
 		    (unsigned long long)bytes);
 	*ret_header = (struct disk_header){ "raw", bytes };
 	return 0;
+}
+
+int
+disk_inspect(int fd, const char *name, struct disk_header *ret_header, struct err *err)
+{
+	return inspect(fd, name, ret_header, NULL, err);
+}
+
+int
+disk_inspect_overlay(int fd, const char *name, struct disk_header *ret_header, char **ret_backing,
+    struct err *err)
+{
+	return inspect(fd, name, ret_header, ret_backing, err);
 }

@@ -78,5 +78,13 @@ struct disk_header {
 	uint64_t virtual_bytes;
 };
 int disk_inspect(int fd, const char *name, struct disk_header *ret_header, struct err *err);
+/* The same for an overlay made elsewhere, which may stand on another file: qcow2 alone, and
+ * *ret_backing (owned; NULL: none) is the path that its header names, as it is written there. */
+int disk_inspect_overlay(int fd, const char *name, struct disk_header *ret_header,
+    char **ret_backing, struct err *err);
+/* Copies such an overlay to `path` (new; 0600; synced) and puts it on base_path in place of what
+ * its header names, without opening that; base_path NULL: it stands on nothing.  On a worker. */
+int disk_adopt_overlay(int fd, const char *name, const char *base_path, const char *base_format,
+    const char *path, struct job *job, struct err *err);
 
 #endif

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/digest.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -26,9 +26,9 @@ enum { CHUNK = 256 * 1024, PROGRESS_MS = 100, SPACE_LEFT = 64 << 20 };
 static const char zeros[CHUNK];
 
 static void
-md_freep(EVP_MD_CTX **md)
+digest_destroyp(struct digest **digest)
 {
-	EVP_MD_CTX_free(*md);
+	digest_destroy(*digest);
 }
 
 int
@@ -78,14 +78,14 @@ step(struct take *take, struct job *job, uint64_t done)
 
 /* Hashes [at, end), which is a hole. */
 static int
-pass_hole(struct take *take, struct job *job, EVP_MD_CTX *md, uint64_t at, uint64_t end)
+pass_hole(struct take *take, struct job *job, struct digest *digest, uint64_t at, uint64_t end)
 {
 	int rc = 0;
 
 	while (rc == 0 && at < end) {
 		size_t n = end - at < CHUNK ? (size_t)(end - at) : CHUNK;
 
-		EVP_DigestUpdate(md, zeros, n);
+		digest_add(digest, zeros, n);
 		at += n;
 		rc = step(take, job, at);
 	}
@@ -111,7 +111,7 @@ write_at(int fd, const char *data, size_t len, off_t at)
 
 /* Hashes [at, end), and writes what is not zero to `to` unless that is -1. */
 static int
-pass_data(struct take *take, struct job *job, EVP_MD_CTX *md, int from, int to, uint64_t at,
+pass_data(struct take *take, struct job *job, struct digest *digest, int from, int to, uint64_t at,
     uint64_t end)
 {
 	CLEANUP_FREE char *chunk = xmalloc(CHUNK);
@@ -128,7 +128,7 @@ pass_data(struct take *take, struct job *job, EVP_MD_CTX *md, int from, int to, 
 		if (n == 0)
 			return err_set(&take->err, E_IMAGE, "'%s' became shorter while it was taken",
 			    take->name);
-		EVP_DigestUpdate(md, chunk, (size_t)n);
+		digest_add(digest, chunk, (size_t)n);
 		/* A block of zeros becomes a hole. */
 		if (to >= 0 && memcmp(chunk, zeros, (size_t)n) != 0 &&
 		    write_at(to, chunk, (size_t)n, (off_t)at) < 0)
@@ -143,36 +143,30 @@ pass_data(struct take *take, struct job *job, EVP_MD_CTX *md, int from, int to, 
 static int
 pass(struct take *take, struct job *job, int from, int to, uint64_t size)
 {
-	CLEANUP(md_freep) EVP_MD_CTX *md = EVP_MD_CTX_new();
-	unsigned char digest[EVP_MAX_MD_SIZE];
+	CLEANUP(digest_destroyp) struct digest *digest = digest_create();
 	CLEANUP_FREE char *hex = NULL;
-	unsigned len = 0;
 	uint64_t at = 0;
 	int rc = 0;
 
-	if (md == NULL || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
-		return err_set(&take->err, E_INTERNAL, "SHA-256 is not available");
 	while (rc == 0 && at < size) {
 		off_t data = lseek(from, (off_t)at, SEEK_DATA), end;
 		uint64_t hole_end = data >= 0 ? (uint64_t)data : errno == ENXIO ? size : at;
 
 		if (hole_end > size)
 			hole_end = size;
-		rc = pass_hole(take, job, md, at, hole_end);
+		rc = pass_hole(take, job, digest, at, hole_end);
 		at = hole_end;
 		if (rc != 0 || at == size)
 			break;
 		end = lseek(from, (off_t)at, SEEK_HOLE);
 		if (end < 0 || (uint64_t)end > size)
 			end = (off_t)size;
-		rc = pass_data(take, job, md, from, to, at, (uint64_t)end);
+		rc = pass_data(take, job, digest, from, to, at, (uint64_t)end);
 		at = (uint64_t)end;
 	}
 	if (rc != 0)
 		return rc;
-	if (EVP_DigestFinal_ex(md, digest, &len) != 1)
-		return err_set(&take->err, E_INTERNAL, "SHA-256 is not available");
-	hex = str_hex(digest, len);
+	hex = digest_finish(TAKE(digest));
 	memcpy(take->hex, hex, sizeof(take->hex));
 	if (to >= 0 && ftruncate(to, (off_t)size) < 0)
 		return err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
@@ -234,7 +228,8 @@ fill(struct take *take, struct job *job, int to)
 		return rc;
 	if (fstat(take->fd, &st) < 0)
 		return err_errno(&take->err, E_IO, errno, "can not read '%s'", take->name);
-	take->file_bytes = take->total_bytes = (uint64_t)st.st_size;
+	take->file_bytes = (uint64_t)st.st_size;
+	take->total_bytes = take->file_bytes;
 	rc = copy(take, job, to, &st);
 	if (rc == 0)
 		rc = take_key(take->fd, take->name, &after, &take->err);

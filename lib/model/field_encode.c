@@ -96,12 +96,14 @@ encode_text(const char *text)
 }
 
 static json_object *
-encode_unit(uint64_t value, const char *unit)
+encode_unit(const struct field *field, uint64_t value, const char *unit)
 {
 	CLEANUP_FREE char *text = xasprintf("%llu%s", (unsigned long long)value, unit);
 
-	/* Absent sizes and durations are zero, and their bounds would refuse a zero. */
-	return value != 0 ? json_object_new_string(text) : NULL;
+	/* Absent sizes and durations are zero, and their bounds may refuse a zero; one that was
+	 * given in place of a default must stay. */
+	return value != 0 || (field->fallback != NULL && field->min == 0)
+	    ? json_object_new_string(text) : NULL;
 }
 
 static json_object *
@@ -119,9 +121,9 @@ encode_value(const struct field *field, const void *value)
 	case FIELD_NAME:
 		return encode_text(*(char **)at);
 	case FIELD_SIZE:
-		return encode_unit(*(uint64_t *)at, "B");
+		return encode_unit(field, *(uint64_t *)at, "B");
 	case FIELD_DURATION:
-		return encode_unit(*(uint64_t *)at, "ms");
+		return encode_unit(field, *(uint64_t *)at, "ms");
 	case FIELD_ENUM:
 		return json_object_new_string(field->words[*(int *)at]);
 	case FIELD_FILE:

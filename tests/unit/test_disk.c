@@ -548,6 +548,85 @@ START_TEST(disk_overlay__full_disk__told)
 }
 END_TEST
 
+/* ---- overlays made elsewhere ---- */
+
+START_TEST(disk_adopt__put_on_another_base)
+{
+	CLEANUP_FREE char *theirs = NULL, *ours = NULL, *overlay = NULL, *adopted = NULL;
+	CLEANUP_FREE char *backing = NULL;
+	struct disk_header header;
+	struct err err;
+	int fd;
+
+	setup();
+	theirs = raw_base("their base", MIB);
+	ours = raw_base("our base", MIB);
+	overlay = fs_join(dir, "overlay");
+	adopted = fs_join(dir, "adopted");
+	ck_assert_int_eq(disk_create_overlay(theirs, "raw", MIB, overlay, 2 * MIB, NULL, &err), 0);
+	fd = open(overlay, O_RDONLY);
+	ck_assert_int_eq(disk_inspect(fd, "overlay", &header, &err), E_IMAGE);
+	ck_assert_int_eq(disk_inspect_overlay(fd, "overlay", &header, &backing, &err), 0);
+	ck_assert_str_eq(backing, theirs);
+	ck_assert_uint_eq(header.virtual_bytes, 2 * MIB);
+	ck_assert_int_eq(unlink(theirs), 0); /* it is not needed */
+	ck_assert_int_eq(
+	    disk_adopt_overlay(fd, "overlay", NULL, NULL, adopted, NULL, &err), E_IMAGE);
+	ck_assert_msg(disk_adopt_overlay(fd, "overlay", ours, "raw", adopted, NULL, &err) == 0, "%s",
+	    err.msg);
+	expect_overlay(adopted, ours, "raw", 2 * MIB);
+	ck_assert_int_eq(
+	    disk_adopt_overlay(fd, "overlay", ours, "raw", adopted, NULL, &err), E_EXISTS);
+	close(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(disk_adopt__without_a_base__copied)
+{
+	CLEANUP_FREE char *image = NULL, *adopted = NULL;
+	struct disk_header header;
+	struct err err;
+	int fd;
+
+	setup();
+	image = fs_join(dir, "image");
+	adopted = fs_join(dir, "adopted");
+	make_image("qcow2", NULL, image);
+	fd = open(image, O_RDONLY);
+	ck_assert_int_eq(disk_adopt_overlay(fd, "image", NULL, NULL, adopted, NULL, &err), 0);
+	ck_assert_int_eq(inspect_path(adopted, &header, &err), 0);
+	ck_assert_uint_eq(header.virtual_bytes, 64 * MIB);
+	close(fd);
+	teardown();
+}
+END_TEST
+
+START_TEST(disk_adopt__odd_backing_names__refused)
+{
+	static const char *const names[] = { "json:{\"driver\":\"nbd\"}", "nbd:unix:/x", "ssh://host/x" };
+	static unsigned char image[IMAGE_BYTES];
+	struct disk_header header;
+	char *backing = NULL;
+	struct err err;
+
+	setup();
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		CLEANUP_FREE char *path = fs_join(dir, "bytes");
+		CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT, 0600);
+
+		plain_qcow2(image);
+		put_be(image + 8, 8, 4096);
+		put_be(image + 16, 4, strlen(names[i]));
+		memcpy(image + 4096, names[i], strlen(names[i]));
+		ck_assert_int_eq(fs_write_all(fd, image, sizeof(image)), 0);
+		ck_assert_int_eq(disk_inspect_overlay(fd, "x", &header, &backing, &err), E_IMAGE);
+		ck_assert_ptr_null(backing);
+	}
+	teardown();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -568,5 +647,8 @@ main(void)
 	UNIT_CASE(s, disk_overlay__G_32_existing_target__untouched);
 	UNIT_CASE(s, disk_overlay__failures__leave_nothing);
 	UNIT_CASE(s, disk_overlay__full_disk__told);
+	UNIT_CASE(s, disk_adopt__put_on_another_base);
+	UNIT_CASE(s, disk_adopt__without_a_base__copied);
+	UNIT_CASE(s, disk_adopt__odd_backing_names__refused);
 	return unit_main(s);
 }

@@ -135,6 +135,26 @@ START_TEST(field__encode__reads_back_equal)
 }
 END_TEST
 
+START_TEST(field__encode__zero_in_place_of_a_default_stays)
+{
+	static const struct field rows[] = {
+		{ .name = "wait", .type = FIELD_DURATION, .fallback = "5min" },
+		{ .name = "grace", .type = FIELD_DURATION, .offset = sizeof(uint64_t) },
+		FIELD_END
+	};
+	json_object *given = json_tokener_parse("{\"wait\":0,\"grace\":0}"), *encoded;
+	struct err err = ERR_INIT;
+	uint64_t values[2] = { 0 };
+
+	ck_assert_int_eq(fields_decode_one(rows, given, values, &err), 0);
+	ck_assert_uint_eq(values[0], 0);
+	encoded = fields_encode(rows, values);
+	ck_assert_str_eq(json_object_to_json_string(encoded), "{ \"wait\": \"0ms\" }");
+	json_object_put(given);
+	json_object_put(encoded);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -145,5 +165,6 @@ main(void)
 	UNIT_CASE(s, field__kebab__empty_block_is_present);
 	UNIT_CASE(s, field__numbers__negative_fraction_huge_refused);
 	UNIT_CASE(s, field__encode__reads_back_equal);
+	UNIT_CASE(s, field__encode__zero_in_place_of_a_default_stays);
 	return unit_main(s);
 }
