@@ -68,7 +68,6 @@ text_of(json_object *object, const char *key)
 static char *
 for_people(const char *field, const char *text)
 {
-	CLEANUP_FREE char *digits = NULL;
 	uint64_t bytes;
 
 	if ((str_eq(field, "memory") || str_eq(field, "disk")) &&

@@ -81,7 +81,7 @@ sshd_serve(int listener, const char *config, int log_fd)
 static inline void
 sshd_start_logged(struct sshd *s, int log_fd)
 {
-	CLEANUP_FREE char *config = NULL, *path = NULL, *line = NULL;
+	CLEANUP_FREE char *config = NULL, *line = NULL;
 	struct sbuf text = { 0 };
 	int listener;
 

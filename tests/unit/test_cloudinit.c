@@ -379,8 +379,8 @@ START_TEST(seed__user_data__kinds_known_and_refused)
 		"#cloud-boothook\n#!/bin/sh\n", "#part-handler\n", "#upstart-job\n",
 		"#cloud-config-archive\n- a\n", "## template: jinja\n#cloud-config\n{% if x %}",
 		"\n\n#CLOUD-CONFIG\na: 1\n",
-		"From nobody Mon Nov 24 02:00:00 2025\nContent-Type: text/x-shellscript\n"
-		"MIME-Version: 1.0\n\n#!/bin/sh\n" };
+		("From nobody Mon Nov 24 02:00:00 2025\nContent-Type: text/x-shellscript\n"
+		"MIME-Version: 1.0\n\n#!/bin/sh\n") };
 	static const struct {
 		const char *text, *word;
 	} bad[] = {

@@ -569,7 +569,7 @@ END_TEST
 START_TEST(image__full_disk__told_before_copying)
 {
 	struct fixture f;
-	CLEANUP_FREE char *path = NULL, *data = xcalloc(1, MIB);
+	CLEANUP_FREE char *path = NULL;
 
 	setup(&f);
 	if (mount("none", f.images_dir, "tmpfs", 0, "size=16m,mode=0700") < 0) {

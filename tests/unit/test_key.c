@@ -12,7 +12,6 @@
 static char *
 keygen(const char *dir, const char *const *argv)
 {
-	CLEANUP_FREE char *out = NULL;
 	char chunk[4096] = "";
 	int pipe_fds[2], status;
 	ssize_t n, len = 0;
