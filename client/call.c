@@ -38,15 +38,15 @@ void
 call_error(struct json_object *error, struct err *ret_err)
 {
 	json_object *data = json_member(error, "data");
-	const char *name = json_text(data, "name"), *message = json_text(error, "message");
+	const char *name = json_string(data, "name"), *message = json_string(error, "message");
 	enum err_code code =
-	    name != NULL ? err_from_name(name) : err_from_rpc_code((int)json_number(error, "code"));
+	    name != NULL ? err_from_name(name) : err_from_rpc_code((int)json_int(error, "code"));
 
 	err_set(ret_err, code, "%s", message != NULL ? message : err_meaning(code));
-	if (json_text(data, "hint") != NULL)
-		err_hint(ret_err, "%s", json_text(data, "hint"));
-	if (json_text(data, "object") != NULL)
-		err_object(ret_err, json_text(data, "object"));
+	if (json_string(data, "hint") != NULL)
+		err_hint(ret_err, "%s", json_string(data, "hint"));
+	if (json_string(data, "object") != NULL)
+		err_object(ret_err, json_string(data, "object"));
 }
 
 /* ---- Ctrl-C ---- */
@@ -83,9 +83,9 @@ static int
 on_notification(struct waiting *w, json_object *message, struct err *err)
 {
 	json_object *params = json_member(message, "params");
-	const char *operation = json_text(params, "operation");
+	const char *operation = json_string(params, "operation");
 
-	if (!str_eq(json_text(message, "method"), "operation.progress"))
+	if (!str_eq(json_string(message, "method"), "operation.progress"))
 		return 0;
 	/* A call may be several operations, one after the other. */
 	if (operation != NULL && !str_eq(operation, w->ctl->operation)) {

@@ -77,7 +77,7 @@ attach_bytes(int fd, const char *path, struct json_object *json, struct err *err
 	if (rc != 0)
 		return rc;
 	text = str_base64(data, len);
-	json_set_text(json, "data", text);
+	json_add_string(json, "data", text);
 	return 0;
 }
 
@@ -111,7 +111,7 @@ files_attach(
 	}
 	if (index >= 0)
 		json_object_object_add(json, "fd", json_object_new_int(index));
-	json_set_text(json, "name", path);
+	json_add_string(json, "name", path);
 	*ret_json = json;
 	return 0;
 }
@@ -131,7 +131,7 @@ static int
 replace_one(
     struct walk *w, const struct field *field, json_object *object, const char *at, struct err *err)
 {
-	const char *path = json_text(json_member(object, field->name), "path");
+	const char *path = json_string(json_member(object, field->name), "path");
 	CLEANUP_FREE char *where = NULL;
 	json_object *sent = NULL;
 	int rc;

@@ -2,22 +2,40 @@
 #ifndef CLIENT_JSON_H
 #define CLIENT_JSON_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
-struct json_object;
+#include "lib/base/json.h"
 
 /* Looking into results.  What is absent or of another type is the empty value: results may grow
  * and shrink fields, and a client that is older still prints what it knows.  All borrowed. */
 
-struct json_object *json_member(struct json_object *object, const char *key);
-const char *json_text(struct json_object *object, const char *key); /* NULL when absent */
-int64_t json_number(struct json_object *object, const char *key);
-bool json_flag(struct json_object *object, const char *key);
-bool json_has(struct json_object *object, const char *key); /* there, and not null */
-size_t json_length(struct json_object *array);              /* 0 for what is no array */
-struct json_object *json_item(struct json_object *array, size_t index);
-void json_set_text(struct json_object *object, const char *key, const char *text); /* NULL: not */
+static inline json_object *
+json_member(json_object *object, const char *key)
+{
+	json_object *value = NULL;
+
+	json_object_object_get_ex(object, key, &value);
+	return value;
+}
+
+/* There, and not null. */
+static inline bool
+json_has(json_object *object, const char *key)
+{
+	return json_member(object, key) != NULL;
+}
+
+/* 0 for what is no array. */
+static inline size_t
+json_length(json_object *array)
+{
+	return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
+static inline json_object *
+json_item(json_object *array, size_t index)
+{
+	return index < json_length(array) ? json_object_array_get_idx(array, index) : NULL;
+}
 
 #endif

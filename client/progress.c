@@ -21,7 +21,7 @@ progress_init(struct progress *p, enum progress_style style, int fd)
 static char *
 copy_text(struct json_object *params, const char *key)
 {
-	const char *text = json_text(params, key);
+	const char *text = json_string(params, key);
 	char *shown;
 
 	if (text == NULL || text[0] == '\0')
@@ -204,8 +204,8 @@ add_output_lines(struct progress *p, struct progress_vm *vm, struct sbuf *text, 
 static void
 on_output(struct progress *p, struct progress_vm *vm, struct json_object *params)
 {
-	const char *data = json_text(params, "data");
-	size_t stream = str_eq(json_text(params, "stream"), "stderr");
+	const char *data = json_string(params, "data");
+	size_t stream = str_eq(json_string(params, "stream"), "stderr");
 
 	if (data == NULL)
 		return;
@@ -242,7 +242,7 @@ static void
 take_phase(struct progress_vm *vm, struct json_object *params, const char *state, uint64_t now)
 {
 	char *phase = copy_text(params, "phase");
-	uint64_t phase_ms = (uint64_t)json_number(params, "phase_ms");
+	uint64_t phase_ms = (uint64_t)json_int(params, "phase_ms");
 
 	if (phase != NULL && !str_eq(phase, vm->phase)) {
 		free(vm->phase);
@@ -258,9 +258,9 @@ take_phase(struct progress_vm *vm, struct json_object *params, const char *state
 	vm->failed = str_eq(state, "failed");
 	free(vm->message);
 	vm->message = copy_text(params, "message");
-	vm->done = (uint64_t)json_number(params, "done");
-	vm->total = (uint64_t)json_number(params, "total");
-	vm->bytes = str_eq(json_text(params, "unit"), "bytes");
+	vm->done = (uint64_t)json_int(params, "done");
+	vm->total = (uint64_t)json_int(params, "total");
+	vm->bytes = str_eq(json_string(params, "unit"), "bytes");
 }
 
 /* Elsewhere than on a terminal one line tells that a phase began, and one that it failed or took
@@ -280,7 +280,7 @@ worth_a_line(const struct progress_vm *vm, const char *state, bool begins)
 void
 progress_event(struct progress *p, struct json_object *params)
 {
-	const char *state = json_text(params, "state");
+	const char *state = json_string(params, "state");
 	struct progress_vm *vm;
 
 	if (p->style == PROGRESS_NONE || state == NULL)
@@ -290,7 +290,7 @@ progress_event(struct progress *p, struct json_object *params)
 		on_output(p, vm, params);
 	} else {
 		bool begins = str_eq(state, "start") &&
-			      !(vm->running && str_eq(vm->phase, json_text(params, "phase")));
+			      !(vm->running && str_eq(vm->phase, json_string(params, "phase")));
 
 		take_phase(vm, params, state, clock_ms());
 		if (p->style == PROGRESS_PLAIN && worth_a_line(vm, state, begins))

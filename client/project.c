@@ -25,13 +25,13 @@ keep_problems(struct vmctl *ctl, const struct vmfile_problems *problems, const s
 
 		json_object_object_add(item, "line", json_object_new_int((int)p->line));
 		json_object_object_add(item, "column", json_object_new_int((int)p->column));
-		json_set_text(item, "message", p->err.msg);
-		json_set_text(item, "hint", p->err.hint[0] != '\0' ? p->err.hint : NULL);
+		json_add_string(item, "message", p->err.msg);
+		json_add_string(item, "hint", p->err.hint[0] != '\0' ? p->err.hint : NULL);
 		json_object_array_add(list, item);
 	}
 	json_object_object_add(error, "code", json_object_new_int(err_rpc_code(err->code)));
-	json_set_text(error, "message", err->msg);
-	json_set_text(data, "name", err_name(err->code));
+	json_add_string(error, "message", err->msg);
+	json_add_string(data, "name", err_name(err->code));
 	json_object_object_add(data, "problems", list);
 	json_object_object_add(error, "data", data);
 	json_object_put(ctl->error);
@@ -124,7 +124,7 @@ project_params(const struct vmfile *vmfile, const struct strings *names, bool at
 	json_object *params = json_object_new_object(), *vms = json_object_new_array();
 	int rc = 0;
 
-	json_set_text(params, "project", vmfile->path);
+	json_add_string(params, "project", vmfile->path);
 	json_object_object_add(params, "vms", vms);
 	for (size_t i = 0; rc == 0 && i < vmfile->vms.count; i++) {
 		json_object *vm = fields_encode(vm_spec_fields, vmfile_vm(vmfile, i));

@@ -245,19 +245,19 @@ read_exit(const char *payload, size_t len, int *ret_status, struct err *err)
 {
 	CLEANUP_FREE char *text = xstrndup(payload, len);
 	json_object *how = json_tokener_parse(text), *error = json_member(how, "error");
-	const char *signal_name = json_text(how, "signal");
+	const char *signal_name = json_string(how, "signal");
 	int number, rc = 0;
 
 	if (json_has(how, "status")) {
-		*ret_status = (int)(json_number(how, "status") & 0xff);
+		*ret_status = (int)(json_int(how, "status") & 0xff);
 	} else if (signal_name != NULL) {
 		number = relay_signal_number(signal_name);
 		*ret_status = number != 0 ? 128 + number : 255;
 		fprintf(stderr, "vmctl: the command was ended by the signal %.16s\n", signal_name);
 	} else {
 		const char *message = error != NULL && json_has(error, "message")
-					  ? json_text(error, "message")
-					  : json_text(how, "error");
+					  ? json_string(error, "message")
+					  : json_string(how, "error");
 
 		rc = err_set(err, E_FAILED, "%s",
 		    message != NULL ? message : "it is unknown how the command ended");

@@ -76,7 +76,7 @@ add_size(json_object *params, const char *key, uint64_t bytes)
 	CLEANUP_FREE char *text = xasprintf("%lluB", (unsigned long long)bytes);
 
 	if (bytes > 0)
-		json_set_text(params, key, text);
+		json_add_string(params, key, text);
 }
 
 static int
@@ -92,8 +92,8 @@ add_files(
 		rc = attach(files, &a->ssh_key, "ssh_key", cloud_init, err);
 	if (rc == 0)
 		rc = attach(files, &a->private_key, "private_key", ssh, err);
-	json_set_text(cloud_init, "hostname", a->hostname);
-	json_set_text(ssh, "user", a->user);
+	json_add_string(cloud_init, "hostname", a->hostname);
+	json_add_string(ssh, "user", a->user);
 	add_block(params, "cloud_init", cloud_init);
 	add_block(params, "ssh", ssh);
 	return rc;
@@ -104,18 +104,18 @@ add_words(const struct create_args *a, json_object *params)
 {
 	json_object *network = json_object_new_object();
 
-	json_set_text(params, "name", a->name);
+	json_add_string(params, "name", a->name);
 	if (a->backend != BACKEND_DEFAULT)
-		json_set_text(params, "backend", backend_names[a->backend]);
+		json_add_string(params, "backend", backend_names[a->backend]);
 	json_object_object_add(params, "vcpus", json_object_new_uint64(a->vcpus));
 	add_size(params, "memory", a->memory_bytes);
 	add_size(params, "disk", a->disk_bytes);
-	json_set_text(
+	json_add_string(
 	    network, "type", a->network != NULL || a->bridge == NULL ? a->network : "tap");
-	json_set_text(network, "bridge", a->bridge);
+	json_add_string(network, "bridge", a->bridge);
 	add_block(params, "network", network);
 	if (a->uefi)
-		json_set_text(params, "firmware", firmware_names[FIRMWARE_UEFI]);
+		json_add_string(params, "firmware", firmware_names[FIRMWARE_UEFI]);
 	if (a->start)
 		json_object_object_add(params, "start", json_object_new_boolean(true));
 }
@@ -165,7 +165,7 @@ run_create(struct vmctl *ctl, void *args, struct err *err)
 	}
 	if (rc == 0) {
 		out_json(ctl, result);
-		out_line(ctl, "created '%s' (%s)", a->name, json_text(result, "id"));
+		out_line(ctl, "created '%s' (%s)", a->name, json_string(result, "id"));
 		if (a->start)
 			out_line(ctl, "started '%s'", a->name);
 	}

@@ -29,14 +29,14 @@ static void
 print_event(const struct vmctl *ctl, json_object *event)
 {
 	json_object *data = json_member(event, "data");
-	const char *vm = json_text(event, "vm");
+	const char *vm = json_string(event, "vm");
 
 	if (ctl->global.json)
 		puts(json_object_to_json_string_ext(
 		    event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	else
-		out_line(ctl, "%lld %s %s %s %s", (long long)json_number(event, "seq"),
-		    json_text(event, "time"), json_text(event, "kind"), vm != NULL ? vm : "-",
+		out_line(ctl, "%lld %s %s %s %s", (long long)json_int(event, "seq"),
+		    json_string(event, "time"), json_string(event, "kind"), vm != NULL ? vm : "-",
 		    data != NULL ? json_object_to_json_string_ext(data,
 				       JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
 				 : "");
@@ -60,7 +60,7 @@ follow(struct vmctl *ctl, uint64_t count, struct err *err)
 		case CONN_TIMEOUT:
 			break;
 		case CONN_MESSAGE:
-			if (str_eq(json_text(message, "method"), "event")) {
+			if (str_eq(json_string(message, "method"), "event")) {
 				print_event(ctl, json_member(message, "params"));
 				seen++;
 			}

@@ -64,7 +64,7 @@ add_options(enum method_id method, const struct file_verb_args *a, json_object *
 	if (fields_find(rows, "timeout") != NULL) {
 		CLEANUP_FREE char *text = xasprintf("%llums", (unsigned long long)a->timeout_ms);
 
-		json_set_text(params, "timeout", text);
+		json_add_string(params, "timeout", text);
 	}
 }
 
@@ -110,10 +110,10 @@ print_changes(const struct vmctl *ctl, const char *name, struct json_object *cha
 {
 	for (size_t i = 0; i < json_length(changes); i++) {
 		struct json_object *change = json_item(changes, i);
-		const char *when = json_text(change, "when");
+		const char *when = json_string(change, "when");
 
-		out_line(ctl, "%s:   %s: %s -> %s%s%s%s", name, json_text(change, "field"),
-		    or_nothing(json_text(change, "from")), or_nothing(json_text(change, "to")),
+		out_line(ctl, "%s:   %s: %s -> %s%s%s%s", name, json_string(change, "field"),
+		    or_nothing(json_string(change, "from")), or_nothing(json_string(change, "to")),
 		    when != NULL ? " (" : "", when != NULL ? when : "", when != NULL ? ")" : "");
 	}
 }
@@ -129,10 +129,10 @@ print_phases(const struct vmctl *ctl, const char *name, struct json_object *phas
 		return;
 	for (size_t i = 0; i < json_length(phases); i++) {
 		struct json_object *phase = json_item(phases, i);
-		uint64_t ms = (uint64_t)json_number(phase, "ms");
+		uint64_t ms = (uint64_t)json_int(phase, "ms");
 		CLEANUP_FREE char *took = text_seconds(ms);
 
-		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_text(phase, "name"), took);
+		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_string(phase, "name"), took);
 		total += ms;
 	}
 	line = text_seconds(total);
@@ -160,7 +160,7 @@ print_results(const struct vmctl *ctl, struct json_object *result, struct err *e
 
 	for (size_t i = 0; i < json_length(vms); i++) {
 		struct json_object *vm = json_item(vms, i), *error = json_member(vm, "error");
-		const char *name = json_text(vm, "name"), *action = json_text(vm, "action");
+		const char *name = json_string(vm, "name"), *action = json_string(vm, "action");
 		struct err one = ERR_INIT;
 
 		if (name == NULL || action == NULL)
@@ -170,10 +170,10 @@ print_results(const struct vmctl *ctl, struct json_object *result, struct err *e
 		print_phases(ctl, name, json_member(vm, "phases"));
 		if (error == NULL)
 			continue;
-		err_set(&one, err_from_name(json_text(error, "name")), "%s",
-		    json_text(error, "message"));
-		if (json_text(error, "hint") != NULL)
-			err_hint(&one, "%s", json_text(error, "hint"));
+		err_set(&one, err_from_name(json_string(error, "name")), "%s",
+		    json_string(error, "message"));
+		if (json_string(error, "hint") != NULL)
+			err_hint(&one, "%s", json_string(error, "hint"));
 		if (failed++ > 0)
 			out_error(err);
 		*err = one;
@@ -214,8 +214,8 @@ run_plan(struct vmctl *ctl, void *args, struct err *err)
 	for (size_t i = 0; i < json_length(vms); i++) {
 		struct json_object *vm = json_item(vms, i);
 
-		out_line(ctl, "%s: %s", json_text(vm, "name"), json_text(vm, "action"));
-		print_changes(ctl, json_text(vm, "name"), json_member(vm, "changes"));
+		out_line(ctl, "%s: %s", json_string(vm, "name"), json_string(vm, "action"));
+		print_changes(ctl, json_string(vm, "name"), json_member(vm, "changes"));
 	}
 	print_orphans(ctl, json_member(result, "orphans"));
 	if (json_flag(result, "work"))

@@ -27,12 +27,12 @@ print_images(struct json_object *images)
 	}
 	for (size_t i = 0; i < json_length(images); i++) {
 		struct json_object *image = json_item(images, i);
-		CLEANUP_FREE char *size = str_size((uint64_t)json_number(image, "file_bytes"));
+		CLEANUP_FREE char *size = str_size((uint64_t)json_int(image, "file_bytes"));
 
-		table_add(&table, json_text(image, "name"));
+		table_add(&table, json_string(image, "name"));
 		table_add(&table, size);
 		table_addf(&table, "%zu", json_length(json_member(image, "used_by")));
-		table_add(&table, json_text(image, "digest"));
+		table_add(&table, json_string(image, "digest"));
 	}
 	text = table_text(&table);
 	fputs(text, stdout);

@@ -46,9 +46,9 @@ print_machines(const struct vmctl *ctl, struct json_object *vms)
 		out_line(ctl, "no machines");
 	for (size_t i = 0; i < json_length(vms); i++) {
 		struct json_object *vm = json_item(vms, i);
-		const char *action = json_text(vm, "action"), *note = json_text(vm, "note");
+		const char *action = json_string(vm, "action"), *note = json_string(vm, "note");
 
-		out_line(ctl, "%s: %s%s%s", json_text(vm, "name"),
+		out_line(ctl, "%s: %s%s%s", json_string(vm, "name"),
 		    action != NULL ? action : "found", note != NULL ? ": " : "",
 		    note != NULL ? note : "");
 	}

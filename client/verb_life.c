@@ -15,15 +15,15 @@ static void
 print_line(const struct vmctl *ctl, const char *word, struct json_object *vm)
 {
 	struct json_object *ssh = json_member(vm, "ssh");
-	const char *how = json_text(vm, "how"), *id = json_text(vm, "id");
-	const char *name = json_text(vm, "name");
+	const char *how = json_string(vm, "how"), *id = json_string(vm, "id");
+	const char *name = json_string(vm, "name");
 	struct sbuf text = { 0 };
 
 	sbuf_addf(&text, "%s '%s' (%s", word, name != NULL ? name : "?", id != NULL ? id : "?");
 	if (how != NULL && !str_eq(how, "graceful"))
 		sbuf_addf(&text, ", %s", how);
-	if (str_eq(word, "started") && json_number(ssh, "port") > 0)
-		sbuf_addf(&text, ", ssh port %lld", (long long)json_number(ssh, "port"));
+	if (str_eq(word, "started") && json_int(ssh, "port") > 0)
+		sbuf_addf(&text, ", ssh port %lld", (long long)json_int(ssh, "port"));
 	sbuf_addc(&text, ')');
 	out_line(ctl, "%s", text.data);
 	sbuf_done(&text);

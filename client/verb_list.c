@@ -15,7 +15,7 @@
 static char *
 state_shown(struct json_object *vm)
 {
-	const char *state = json_text(vm, "state"), *reason = json_text(vm, "reason");
+	const char *state = json_string(vm, "state"), *reason = json_string(vm, "reason");
 	bool silent = json_has(vm, "responsive") && !json_flag(vm, "responsive");
 
 	if (state == NULL)
@@ -30,7 +30,7 @@ by_name(const void *a, const void *b)
 {
 	struct json_object *x = *(struct json_object *const *)a,
 			   *y = *(struct json_object *const *)b;
-	const char *m = json_text(x, "name"), *n = json_text(y, "name");
+	const char *m = json_string(x, "name"), *n = json_string(y, "name");
 
 	return strcmp(m != NULL ? m : "", n != NULL ? n : "");
 }
@@ -48,15 +48,15 @@ static void
 add_row(struct table *table, struct json_object *vm)
 {
 	CLEANUP_FREE char *state = state_shown(vm);
-	CLEANUP_FREE char *memory = str_size((uint64_t)json_number(vm, "memory_mib") << 20);
-	int64_t pid = json_number(vm, "pid"), port = json_number(json_member(vm, "ssh"), "port");
+	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
+	int64_t pid = json_int(vm, "pid"), port = json_int(json_member(vm, "ssh"), "port");
 
-	table_add(table, json_text(vm, "name"));
-	table_add(table, json_text(vm, "backend"));
+	table_add(table, json_string(vm, "name"));
+	table_add(table, json_string(vm, "backend"));
 	table_add(table, state);
-	table_addf(table, "%lld", (long long)json_number(vm, "vcpus"));
+	table_addf(table, "%lld", (long long)json_int(vm, "vcpus"));
 	table_add(table, memory);
-	table_add(table, json_text(json_member(vm, "network"), "type"));
+	table_add(table, json_string(json_member(vm, "network"), "type"));
 	add_number(table, "", pid);
 	add_number(table, ":", port);
 }
@@ -124,8 +124,8 @@ static char *
 network_shown(struct json_object *vm)
 {
 	struct json_object *network = json_member(vm, "network");
-	const char *type = json_text(network, "type"), *bridge = json_text(network, "bridge");
-	const char *link = json_text(network, "name");
+	const char *type = json_string(network, "type"), *bridge = json_string(network, "bridge");
+	const char *link = json_string(network, "name");
 
 	if (bridge != NULL)
 		return xasprintf("%s (bridge: %s)", type, bridge);
@@ -136,8 +136,8 @@ static char *
 ssh_shown(struct json_object *vm)
 {
 	struct json_object *ssh = json_member(vm, "ssh");
-	const char *host = json_text(ssh, "host"), *user = json_text(ssh, "user");
-	int64_t port = json_number(ssh, "port");
+	const char *host = json_string(ssh, "host"), *user = json_string(ssh, "user");
+	int64_t port = json_int(ssh, "port");
 
 	if (host == NULL)
 		return NULL;
@@ -150,12 +150,13 @@ static char *
 provision_shown(struct json_object *vm)
 {
 	struct json_object *provision = json_member(vm, "provision");
-	const char *state = json_text(provision, "state"), *error = json_text(provision, "error");
+	const char *state = json_string(provision, "state"),
+		   *error = json_string(provision, "error");
 
-	if (state == NULL || json_number(provision, "steps") == 0)
+	if (state == NULL || json_int(provision, "steps") == 0)
 		return NULL;
 	return xasprintf("%s, %lld of %lld steps%s%s", state,
-	    (long long)json_number(provision, "done"), (long long)json_number(provision, "steps"),
+	    (long long)json_int(provision, "done"), (long long)json_int(provision, "steps"),
 	    error != NULL ? ": " : "", error != NULL ? error : "");
 }
 
@@ -168,9 +169,9 @@ phases_shown(struct json_object *phases)
 		return NULL;
 	for (size_t i = 0; i < json_length(phases); i++) {
 		struct json_object *phase = json_item(phases, i);
-		CLEANUP_FREE char *took = text_seconds((uint64_t)json_number(phase, "ms"));
+		CLEANUP_FREE char *took = text_seconds((uint64_t)json_int(phase, "ms"));
 
-		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_text(phase, "name"), took);
+		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_string(phase, "name"), took);
 	}
 	return sbuf_take(&text);
 }
@@ -188,7 +189,7 @@ print_times(const struct vmctl *ctl, struct json_object *vm)
 	CLEANUP_FREE char *phases = phases_shown(json_member(vm, "phases"));
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		line(ctl, rows[i].label, json_text(vm, rows[i].key));
+		line(ctl, rows[i].label, json_string(vm, rows[i].key));
 	line(ctl, "Phases:", phases);
 }
 
@@ -198,34 +199,34 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	struct json_object *operation = json_member(vm, "operation");
 	CLEANUP_FREE char *state = state_shown(vm), *network = network_shown(vm);
 	CLEANUP_FREE char *ssh = ssh_shown(vm), *provision = provision_shown(vm);
-	CLEANUP_FREE char *disk = str_size((uint64_t)json_number(vm, "disk_bytes"));
-	CLEANUP_FREE char *memory = str_size((uint64_t)json_number(vm, "memory_mib") << 20);
-	int64_t pid = json_number(vm, "pid");
+	CLEANUP_FREE char *disk = str_size((uint64_t)json_int(vm, "disk_bytes"));
+	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
+	int64_t pid = json_int(vm, "pid");
 
-	line(ctl, "Name:", json_text(vm, "name"));
-	line(ctl, "ID:", json_text(vm, "id"));
-	line(ctl, "Backend:", json_text(vm, "backend"));
+	line(ctl, "Name:", json_string(vm, "name"));
+	line(ctl, "ID:", json_string(vm, "id"));
+	line(ctl, "Backend:", json_string(vm, "backend"));
 	line(ctl, "State:", state);
-	out_line(ctl, "%-12s %lld", "vCPUs:", (long long)json_number(vm, "vcpus"));
+	out_line(ctl, "%-12s %lld", "vCPUs:", (long long)json_int(vm, "vcpus"));
 	line(ctl, "Memory:", memory);
-	line(ctl, "Disk:", json_number(vm, "disk_bytes") > 0 ? disk : NULL);
+	line(ctl, "Disk:", json_int(vm, "disk_bytes") > 0 ? disk : NULL);
 	line(ctl, "Network:", network);
-	line(ctl, "Project:", json_text(vm, "project"));
-	line(ctl, "Image:", json_text(json_member(vm, "image"), "digest"));
-	line(ctl, "WorkDir:", json_text(vm, "work_dir"));
-	line(ctl, "Overlay:", json_text(vm, "overlay"));
-	line(ctl, "Seed:", json_text(vm, "seed"));
+	line(ctl, "Project:", json_string(vm, "project"));
+	line(ctl, "Image:", json_string(json_member(vm, "image"), "digest"));
+	line(ctl, "WorkDir:", json_string(vm, "work_dir"));
+	line(ctl, "Overlay:", json_string(vm, "overlay"));
+	line(ctl, "Seed:", json_string(vm, "seed"));
 	if (pid > 0)
 		out_line(ctl, "%-12s %lld", "PID:", (long long)pid);
-	line(ctl, "Accel:", json_text(vm, "accel"));
+	line(ctl, "Accel:", json_string(vm, "accel"));
 	line(ctl, "SSH:", ssh);
-	line(ctl, "Host key:", json_text(json_member(vm, "ssh"), "host_key"));
-	line(ctl, "MAC:", json_text(vm, "mac"));
-	line(ctl, "cloud-init:", json_text(vm, "cloud_init"));
+	line(ctl, "Host key:", json_string(json_member(vm, "ssh"), "host_key"));
+	line(ctl, "MAC:", json_string(vm, "mac"));
+	line(ctl, "cloud-init:", json_string(vm, "cloud_init"));
 	line(ctl, "Provision:", provision);
 	if (operation != NULL)
-		out_line(ctl, "%-12s %s, %s (%s)", "Operation:", json_text(operation, "kind"),
-		    json_text(operation, "phase"), json_text(operation, "id"));
+		out_line(ctl, "%-12s %s, %s (%s)", "Operation:", json_string(operation, "kind"),
+		    json_string(operation, "phase"), json_string(operation, "id"));
 	print_times(ctl, vm);
 }
 

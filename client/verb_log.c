@@ -51,8 +51,8 @@ print_bytes(const struct vmctl *ctl, const void *data, size_t len)
 static void
 print_log(const struct vmctl *ctl, struct json_object *result, bool header)
 {
-	const char *source = json_text(result, "source"), *path = json_text(result, "path");
-	const char *encoded = json_text(result, "base64");
+	const char *source = json_string(result, "source"), *path = json_string(result, "path");
+	const char *encoded = json_string(result, "base64");
 	struct json_object *text = json_member(result, "text");
 	CLEANUP_FREE unsigned char *data = NULL;
 	size_t len;

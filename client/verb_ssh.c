@@ -114,7 +114,7 @@ write_file(const char *path, const char *text, struct err *err)
 static int
 set_known_hosts(struct login *login, struct json_object *info, struct err *err)
 {
-	const char *host_key = json_text(info, "host_key"), *id = json_text(info, "id");
+	const char *host_key = json_string(info, "host_key"), *id = json_string(info, "id");
 	const char *state = getenv("XDG_STATE_HOME");
 	CLEANUP_FREE char *line = NULL, *home = fs_home(), *dir = NULL;
 
@@ -137,8 +137,8 @@ static int
 set_key(struct login *login, const struct ssh_args *a, struct json_object *info, struct err *err)
 {
 	static const char *const usual[] = { "id_ed25519", "id_ecdsa", "id_rsa" };
-	const char *pem = json_text(info, "private_key"),
-		   *path = json_text(info, "private_key_path");
+	const char *pem = json_string(info, "private_key"),
+		   *path = json_string(info, "private_key_path");
 	CLEANUP_FREE char *home = fs_home();
 
 	if (a->key.kind != FILE_NONE) {
@@ -211,7 +211,7 @@ static void
 build_argv(struct strings *argv, const struct ssh_args *a, const struct login *login,
     struct json_object *info)
 {
-	const char *user = a->user != NULL ? a->user : json_text(info, "user");
+	const char *user = a->user != NULL ? a->user : json_string(info, "user");
 
 	add(argv, "ssh");
 	if (a->tty)
@@ -219,7 +219,7 @@ build_argv(struct strings *argv, const struct ssh_args *a, const struct login *l
 	add_path_option(argv, "UserKnownHostsFile", login->known_hosts);
 	add_option(argv, "GlobalKnownHostsFile", "/dev/null");
 	add_option(argv, "StrictHostKeyChecking", login->pinned ? "yes" : "accept-new");
-	add_option(argv, "HostKeyAlias", json_text(info, "id"));
+	add_option(argv, "HostKeyAlias", json_string(info, "id"));
 	add_option(argv, "CheckHostIP", "no");
 	add_option(argv, "UpdateHostKeys", "no");
 	add_option(argv, "ControlPath", "none");
@@ -231,11 +231,11 @@ build_argv(struct strings *argv, const struct ssh_args *a, const struct login *l
 		add(argv, "%s", login->key);
 	}
 	add(argv, "-p");
-	add(argv, "%lld", (long long)json_number(info, "port"));
+	add(argv, "%lld", (long long)json_int(info, "port"));
 	add(argv, "-l");
 	add(argv, "%s", user != NULL ? user : "vm");
 	add(argv, "--");
-	add(argv, "%s", json_text(info, "host"));
+	add(argv, "%s", json_string(info, "host"));
 	for (size_t i = 0; i < a->command.count; i++)
 		add(argv, "%s", a->command.items[i]);
 }
@@ -292,7 +292,7 @@ log_in(struct vmctl *ctl, const struct ssh_args *a, struct json_object *info, st
 	struct strings argv = { 0 };
 	int rc;
 
-	if (json_text(info, "id") == NULL || json_text(info, "host") == NULL)
+	if (json_string(info, "id") == NULL || json_string(info, "host") == NULL)
 		return err_set(err, E_FAILED, "vmmd did not tell how to reach the machine");
 	rc = make_dir(&login, err);
 	if (rc == 0)

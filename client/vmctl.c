@@ -48,12 +48,12 @@ check_version(struct vmctl *ctl, struct err *err)
 	int rc;
 
 	json_object_object_add(call.params, "protocol", json_object_new_int(PROTOCOL_VERSION));
-	json_set_text(call.params, "client", "vmctl " VMM_VERSION);
+	json_add_string(call.params, "client", "vmctl " VMM_VERSION);
 
 	rc = call_run(ctl, &call, &result, err);
 	if (rc != 0)
 		return rc;
-	theirs = xstrdup(json_text(result, "version"));
+	theirs = xstrdup(json_string(result, "version"));
 	json_object_put(result);
 	if (theirs != NULL && !str_eq(theirs, VMM_VERSION))
 		out_note(ctl,
@@ -90,10 +90,10 @@ print_error_object(const struct vmctl *ctl, const struct err *err)
 		error = json_object_new_object();
 		data = json_object_new_object();
 		json_object_object_add(error, "code", json_object_new_int(err_rpc_code(err->code)));
-		json_set_text(error, "message", err->msg);
-		json_set_text(data, "name", err_name(err->code));
-		json_set_text(data, "hint", err->hint[0] != '\0' ? err->hint : NULL);
-		json_set_text(data, "object", err->object[0] != '\0' ? err->object : NULL);
+		json_add_string(error, "message", err->msg);
+		json_add_string(data, "name", err_name(err->code));
+		json_add_string(data, "hint", err->hint[0] != '\0' ? err->hint : NULL);
+		json_add_string(data, "object", err->object[0] != '\0' ? err->object : NULL);
 		json_object_object_add(error, "data", data);
 	}
 	out_json(ctl, error);
