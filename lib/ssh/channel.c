@@ -7,17 +7,17 @@
 #include "lib/base/worker.h"
 #include "lib/ssh/session.h"
 
-enum { CHUNK = 32768, WINDOW = 2 << 20, CLOSE_MS = 1000, KILL_MS = 2000 };
+enum { CHUNK = 32768, WINDOW = 2 << 20, CLOSE_MS = 3000, KILL_MS = 2000 };
 
 /* An SSH server leaves a command alone when its channel goes away.  Run on the same connection,
- * this finds its siblings (each has a process group of its own), asks them to end and two seconds
- * later makes them. */
+ * this finds its siblings (each has a process group of its own), asks them to end and a second
+ * later makes them; the server confirms the end of the channel only then. */
 static const char kill_siblings[] =
     "sh -c 'l=$(cat /proc/$PPID/task/$PPID/children 2>/dev/null) || "
     "l=$(ps -A -o pid= -o ppid= | while read -r a b; do [ \"$b\" != $PPID ] || echo $a; done); "
     "k() { for p in $l; do [ $p = $$ ] || { kill -s $1 -- -$p; sudo -n kill -s $1 -- -$p; }; done; "
     "}; "
-    "exec </dev/null >/dev/null 2>&1; k TERM; (sleep 2; k KILL) &'";
+    "exec </dev/null >/dev/null 2>&1; k TERM; (sleep 1; k KILL) &'";
 
 static int
 request_tty(struct ssh *ssh, LIBSSH2_CHANNEL *channel, const struct ssh_relay *tty,
@@ -76,12 +76,9 @@ read_stream(struct ssh *ssh, LIBSSH2_CHANNEL *channel, enum ssh_stream stream, s
 	while (total < max) {
 		size_t want = max - total < sizeof(chunk) ? max - total : sizeof(chunk);
 
-		do
-			n = libssh2_channel_read_ex(channel,
-			    stream == SSH_STDERR ? SSH_EXTENDED_DATA_STDERR : 0, chunk, want);
-		while (
-		    ssh_must_repeat(ssh, n) && ssh_wait(ssh, limit, NULL, 0, UINT64_MAX, err) == 0);
-		if (ssh_must_repeat(ssh, n))
+		if (SSH_REPEAT(ssh, limit, err, n,
+			libssh2_channel_read_ex(channel,
+			    stream == SSH_STDERR ? SSH_EXTENDED_DATA_STDERR : 0, chunk, want)) != 0)
 			return -1;
 		if (n == LIBSSH2_ERROR_EAGAIN || n == 0)
 			break;
@@ -115,10 +112,7 @@ ssh_channel_write(struct ssh *ssh, LIBSSH2_CHANNEL *channel, const void *data, s
 
 	if (libssh2_channel_eof(channel))
 		return (ssize_t)len; /* nobody reads any more: as into a closed pipe */
-	do
-		n = libssh2_channel_write(channel, data, len);
-	while (ssh_must_repeat(ssh, n) && ssh_wait(ssh, limit, NULL, 0, UINT64_MAX, err) == 0);
-	if (ssh_must_repeat(ssh, n))
+	if (SSH_REPEAT(ssh, limit, err, n, libssh2_channel_write(channel, data, len)) != 0)
 		return -1;
 	if (n == LIBSSH2_ERROR_EAGAIN)
 		return 0;

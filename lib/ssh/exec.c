@@ -88,10 +88,7 @@ feed_send(struct ssh *ssh, LIBSSH2_CHANNEL *channel, struct feed *feed,
 			feed_took(feed, (size_t)n);
 		return n < 0 ? -1 : n > 0;
 	}
-	do
-		rc = libssh2_channel_send_eof(channel);
-	while (ssh_must_repeat(ssh, rc) && ssh_wait(ssh, limit, NULL, 0, UINT64_MAX, err) == 0);
-	if (ssh_must_repeat(ssh, rc))
+	if (SSH_REPEAT(ssh, limit, err, rc, libssh2_channel_send_eof(channel)) != 0)
 		return -1;
 	feed->ended = rc != LIBSSH2_ERROR_EAGAIN;
 	return feed->ended;

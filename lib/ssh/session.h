@@ -57,6 +57,25 @@ ssh_must_repeat(struct ssh *ssh, ssize_t rc)
 						 LIBSSH2_SESSION_BLOCK_OUTBOUND) != 0;
 }
 
+/* Such a call, repeated until that packet is out.  0, or the code of the wait that failed (err is
+ * set); the packet then still gets a second, for the sake of what comes after it. */
+#define SSH_REPEAT(ssh, limit, err, rc, call)                                                      \
+	__extension__({                                                                            \
+		struct ssh_limit grace_ = { 0 };                                                   \
+		int failed_ = 0;                                                                   \
+		while ((rc) = (call), ssh_must_repeat(ssh, rc)) {                                  \
+			if (failed_ == 0) {                                                        \
+				failed_ = ssh_wait(ssh, limit, NULL, 0, UINT64_MAX, err);          \
+				if (failed_ != 0)                                                  \
+					grace_ = ssh_limit_in(NULL, 1000, "the last packet");      \
+			} else if (ssh_wait(ssh, &grace_, NULL, 0, UINT64_MAX, NULL) != 0) {       \
+				(ssh)->lost = true;                                                \
+				break;                                                             \
+			}                                                                          \
+		}                                                                                  \
+		failed_;                                                                           \
+	})
+
 /* ---- channel.c ---- */
 
 /* command NULL: the login shell. */

@@ -19,7 +19,7 @@ static const char receive[] =
     "d=$1; t=$d.$5; say() { echo \"$1\" >&2; exit 1; }; "
     "[ ! -d \"$d\" ] || say \"it is a folder\"; "
     "case $d in */*) p=${d%/*}; [ -d \"${p:-/}\" ] || say \"there is no folder ${p:-/}\";; esac; "
-    "umask 077; set -C; c() { rm -f -- \"$t\"; }; trap c EXIT; trap \"exit 1\" HUP INT TERM; "
+    "umask 077; set -C; c() { rm -f -- \"$t\"; }; trap c EXIT; trap \"exit 1\" HUP INT PIPE TERM; "
     "cat >\"$t\" || exit 1; "
     "[ $(wc -c <\"$t\") -eq \"$3\" ] || say \"only a part arrived\"; "
     "{ [ -z \"$4\" ] || chown -- \"$4\" \"$t\"; } && chmod -- \"$2\" \"$t\" && mv -f -- \"$t\" "

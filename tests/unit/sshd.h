@@ -69,7 +69,8 @@ sshd_serve(int listener, const char *config, int log_fd)
 			dup2(fd, 0);
 			dup2(fd, 1);
 			close(fd);
-			dup2(log_fd, 2);
+			if (log_fd >= 0)
+				dup2(log_fd, 2);
 			execl("/usr/sbin/sshd", "sshd", "-i", "-e", "-f", config, (char *)NULL);
 			_exit(127);
 		}
@@ -77,7 +78,7 @@ sshd_serve(int listener, const char *config, int log_fd)
 	}
 }
 
-/* log_fd: gets what the server says. */
+/* log_fd: gets what the server says; -1: nobody does. */
 static inline void
 sshd_start_logged(struct sshd *s, int log_fd)
 {
@@ -100,10 +101,10 @@ sshd_start_logged(struct sshd *s, int log_fd)
 	sshd_file(s->dir, "authorized", line, 0600);
 	sbuf_addf(&text,
 	    "HostKey %s/host\nAuthorizedKeysFile %s/authorized\nStrictModes no\nUsePAM no\n"
-	    "PidFile none\nLogLevel DEBUG1\nPermitRootLogin prohibit-password\nPrintLastLog no\n"
+	    "PidFile none\nLogLevel %s\nPermitRootLogin prohibit-password\nPrintLastLog no\n"
 	    "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
 	    "SetEnv T=%s PATH=%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
-	    s->dir, s->dir, s->home, s->bin);
+	    s->dir, s->dir, log_fd >= 0 ? "DEBUG1" : "QUIET", s->home, s->bin);
 	sshd_file(s->dir, "config", text.data, 0600);
 	sbuf_done(&text);
 	config = fs_join(s->dir, "config");
@@ -119,10 +120,7 @@ sshd_start_logged(struct sshd *s, int log_fd)
 static inline void
 sshd_start(struct sshd *s)
 {
-	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-
-	sshd_start_logged(s, null);
-	close(null);
+	sshd_start_logged(s, -1);
 }
 
 static inline void
