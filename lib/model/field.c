@@ -17,8 +17,6 @@ struct decoder {
 	size_t problems;
 };
 
-enum { MAX_STRING = 4096, MAX_ITEMS = 1024, MAX_ENV = 256 };
-
 static size_t decode_object(struct decoder *d, const struct field *fields, json_object *object,
     const char *prefix, void *out);
 
@@ -100,7 +98,7 @@ check_range(const struct field *field, uint64_t value, const char *shown, struct
 static int
 set_string(const struct field *field, const char *text, size_t len, void *out, struct err *err)
 {
-	size_t max = field->max != 0 ? field->max : MAX_STRING;
+	size_t max = field->max != 0 ? field->max : FIELD_STRING_MAX;
 	char **slot = member(field, out);
 
 	if (field->type == FIELD_NAME && str_name_check(text, err) != 0)
@@ -276,7 +274,7 @@ static int
 decode_strings(const struct field *field, json_object *json, void *out, struct err *err)
 {
 	struct strings *list = member(field, out);
-	size_t max = field->max != 0 ? field->max : MAX_ITEMS, count;
+	size_t max = field->max != 0 ? field->max : FIELD_ITEMS_MAX, count;
 
 	if (!json_object_is_type(json, json_type_array))
 		return wrong_type("a list of strings", json, err);
@@ -317,8 +315,8 @@ decode_env(const struct field *field, json_object *json, void *out, struct err *
 
 	if (!json_object_is_type(json, json_type_object))
 		return wrong_type("a mapping of names to strings", json, err);
-	if (json_object_object_length(json) > MAX_ENV)
-		return err_set(err, E_PARAMS, "has more than %d entries", MAX_ENV);
+	if (json_object_object_length(json) > FIELD_ENV_MAX)
+		return err_set(err, E_PARAMS, "has more than %d entries", FIELD_ENV_MAX);
 	env->items = xcalloc((size_t)json_object_object_length(json), sizeof(*env->items));
 	json_object_object_foreach(json, key, value) {
 		if (!variable_name(key)) {
@@ -369,7 +367,7 @@ decode_objects(struct decoder *d, const struct field *field, json_object *json, 
     void *out)
 {
 	struct objects *list = member(field, out);
-	size_t max = field->max != 0 ? field->max : MAX_ITEMS, count;
+	size_t max = field->max != 0 ? field->max : FIELD_ITEMS_MAX, count;
 	struct err err = ERR_INIT;
 
 	if (!json_object_is_type(json, json_type_array)) {

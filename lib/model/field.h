@@ -13,6 +13,9 @@ struct json_object;
 /* Structs described by rows.  One table serves the VMFile (kebab-case keys), method parameters
  * (snake_case keys), the store, help, completion and the documentation.  Any thread. */
 
+/* Where a row sets no bound: bytes of a string, entries of a list, variables. */
+enum { FIELD_STRING_MAX = 4096, FIELD_ITEMS_MAX = 1024, FIELD_ENV_MAX = 256 };
+
 enum field_type {
 	FIELD_BOOL,	/* bool */
 	FIELD_UINT,	/* uint64_t, min..max */
