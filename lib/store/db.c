@@ -16,24 +16,34 @@
 #include "lib/base/str.h"
 #include "lib/store/change.h"
 
-/* Each brings the schema from its index to the next version; never edited once released. */
+/* Each brings the schema from its index to the next version; never edited once released.  A row
+ * keeps its number when its document changes, so rows come back in the order of their making. */
+#define ROWS(table, more)                                                                          \
+	"CREATE TABLE " table " (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, " more       \
+	"  sum INTEGER NOT NULL, doc TEXT NOT NULL);"
 static const char *const migrations[] = {
-	"CREATE TABLE doc (number INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id TEXT NOT NULL,"
-	"  doc TEXT NOT NULL, sum INTEGER NOT NULL, UNIQUE (kind, id));"
-	"CREATE TABLE event (seq INTEGER PRIMARY KEY, doc TEXT NOT NULL, sum INTEGER NOT NULL);",
+	ROWS("machine", "") ROWS("image", "") ROWS("source", "") ROWS("meta", "")
+	/* Before the document, so that trimming reads no overflow pages. */
+	ROWS("operation", "ended INTEGER,")
+	"CREATE TABLE event (seq INTEGER PRIMARY KEY, sum INTEGER NOT NULL, doc TEXT NOT NULL);",
+};
+
+static const char *const tables[STORE_KINDS] = {
+	[STORE_MACHINE] = "machine",
+	[STORE_IMAGE] = "image",
+	[STORE_SOURCE] = "source",
+	[STORE_OPERATION] = "operation",
+	[STORE_META] = "meta",
 };
 
 enum stmt {
 	STMT_BEGIN,
 	STMT_COMMIT,
 	STMT_ROLLBACK,
-	STMT_PUT,
-	STMT_REMOVE,
 	STMT_EVENT,
 	STMT_TRIM_EVENTS,
 	STMT_TRIM_OPERATIONS,
-	STMT_EACH,
-	STMT_GET,
+	STMT_PUT_OPERATION,
 	STMT_EVENTS,
 	STMT_RANGE,
 	STMTS
@@ -43,25 +53,36 @@ static const char *const stmt_sql[STMTS] = {
 	[STMT_BEGIN] = "BEGIN IMMEDIATE",
 	[STMT_COMMIT] = "COMMIT",
 	[STMT_ROLLBACK] = "ROLLBACK",
-	[STMT_PUT] = "INSERT INTO doc (kind, id, doc, sum) VALUES (?1, ?2, ?3, ?4)"
-		     " ON CONFLICT (kind, id) DO UPDATE SET doc = excluded.doc, sum = excluded.sum",
-	[STMT_REMOVE] = "DELETE FROM doc WHERE kind = ?1 AND id = ?2",
 	[STMT_EVENT] = "INSERT OR REPLACE INTO event (seq, doc, sum) VALUES (?1, ?2, ?3)",
 	[STMT_TRIM_EVENTS] = "DELETE FROM event WHERE seq <="
 			     " (SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
 	[STMT_TRIM_OPERATIONS] =
-	    "DELETE FROM doc WHERE kind = ?2 AND number <= (SELECT number FROM doc WHERE kind = ?2"
-	    "  AND json_extract(doc, '$.ended_ms') IS NOT NULL ORDER BY number DESC LIMIT 1 OFFSET ?1)"
-	    " AND json_extract(doc, '$.ended_ms') IS NOT NULL",
-	[STMT_EACH] = "SELECT id, doc FROM doc WHERE kind = ?1 ORDER BY number",
-	[STMT_GET] = "SELECT doc FROM doc WHERE kind = ?1 AND id = ?2",
+	    "DELETE FROM operation WHERE ended IS NOT NULL AND number <= (SELECT number"
+	    "  FROM operation WHERE ended IS NOT NULL ORDER BY number DESC LIMIT 1 OFFSET ?1)",
+	/* No index: each change of a document would have to write it. */
+	[STMT_PUT_OPERATION] =
+	    "INSERT INTO operation (id, doc, sum, ended) VALUES (?1, ?2, ?3,"
+	    "  CASE WHEN json_valid(?2) THEN json_extract(?2, '$.ended_ms') END) ON CONFLICT (id)"
+	    " DO UPDATE SET doc = excluded.doc, sum = excluded.sum, ended = excluded.ended",
 	[STMT_EVENTS] = "SELECT seq, doc FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
 	[STMT_RANGE] = "SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) FROM event",
+};
+
+/* One of each for every table. */
+enum row_stmt { ROW_PUT, ROW_REMOVE, ROW_EACH, ROW_GET, ROW_STMTS };
+
+static const char *const row_sql[ROW_STMTS] = {
+	[ROW_PUT] = "INSERT INTO %s (id, doc, sum) VALUES (?1, ?2, ?3)"
+		    " ON CONFLICT (id) DO UPDATE SET doc = excluded.doc, sum = excluded.sum",
+	[ROW_REMOVE] = "DELETE FROM %s WHERE id = ?1",
+	[ROW_EACH] = "SELECT id, doc FROM %s ORDER BY number",
+	[ROW_GET] = "SELECT doc FROM %s WHERE id = ?1",
 };
 
 struct db {
 	sqlite3 *handle;
 	sqlite3_stmt *stmts[STMTS];
+	sqlite3_stmt *row_stmts[STORE_KINDS][ROW_STMTS];
 	char *path;
 	unsigned wal_pages;
 };
@@ -89,24 +110,33 @@ is_damage(int rc)
 	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
 }
 
-/* FNV-1a, 64 bit. */
+/* Eight bytes at a time; every step can be undone, so that no single change goes unseen. */
 static uint64_t
 sum_add(uint64_t sum, const void *data, size_t len)
 {
-	const unsigned char *p = data;
+	const char *p = data;
 
-	for (size_t i = 0; i < len; i++)
-		sum = (sum ^ p[i]) * 0x100000001b3ULL;
+	while (len > 0) {
+		size_t n = len < sizeof(uint64_t) ? len : sizeof(uint64_t);
+		uint64_t word = n;
+
+		memcpy(&word, p, n);
+		sum = (sum ^ word) * 0x9e3779b97f4a7c15ULL;
+		sum ^= sum >> 32;
+		p += n;
+		len -= n;
+	}
 	return sum;
 }
 
+/* number: the kind, or an event's seq. */
 static int64_t
 row_sum(uint64_t number, const char *id, const char *doc)
 {
-	uint64_t sum = sum_add(0xcbf29ce484222325ULL, &number, sizeof(number));
+	uint64_t sum = sum_add(1, &number, sizeof(number));
 
 	sum = sum_add(sum, id, strlen(id) + 1);
-	return (int64_t)sum_add(sum, doc, strlen(doc));
+	return (int64_t)sum_add(sum, doc, strlen(doc) + 1);
 }
 
 /* ---- statements ---- */
@@ -115,6 +145,16 @@ static sqlite3_stmt *
 stmt(struct db *db, enum stmt which)
 {
 	sqlite3_stmt *s = db->stmts[which];
+
+	sqlite3_reset(s);
+	sqlite3_clear_bindings(s);
+	return s;
+}
+
+static sqlite3_stmt *
+row_stmt(struct db *db, enum store_kind kind, enum row_stmt which)
+{
+	sqlite3_stmt *s = db->row_stmts[kind][which];
 
 	sqlite3_reset(s);
 	sqlite3_clear_bindings(s);
@@ -168,16 +208,15 @@ db_apply(struct db *db, const struct change *c, struct err *err)
 
 	switch (c->type) {
 	case CHANGE_PUT:
-		s = stmt(db, STMT_PUT);
-		sqlite3_bind_int(s, 1, c->kind);
-		sqlite3_bind_text(s, 2, c->id, -1, SQLITE_STATIC);
-		sqlite3_bind_text(s, 3, c->doc, -1, SQLITE_STATIC);
-		sqlite3_bind_int64(s, 4, row_sum(c->kind, c->id, c->doc));
+		s = c->kind == STORE_OPERATION ? stmt(db, STMT_PUT_OPERATION) :
+						 row_stmt(db, c->kind, ROW_PUT);
+		sqlite3_bind_text(s, 1, c->id, -1, SQLITE_STATIC);
+		sqlite3_bind_text(s, 2, c->doc, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(s, 3, row_sum(c->kind, c->id, c->doc));
 		break;
 	case CHANGE_REMOVE:
-		s = stmt(db, STMT_REMOVE);
-		sqlite3_bind_int(s, 1, c->kind);
-		sqlite3_bind_text(s, 2, c->id, -1, SQLITE_STATIC);
+		s = row_stmt(db, c->kind, ROW_REMOVE);
+		sqlite3_bind_text(s, 1, c->id, -1, SQLITE_STATIC);
 		break;
 	case CHANGE_EVENT:
 		s = stmt(db, STMT_EVENT);
@@ -193,7 +232,6 @@ db_apply(struct db *db, const struct change *c, struct err *err)
 			return rc;
 		s = stmt(db, STMT_TRIM_OPERATIONS);
 		sqlite3_bind_int64(s, 1, (int64_t)c->number);
-		sqlite3_bind_int(s, 2, STORE_OPERATION);
 		break;
 	}
 	return run(db, s, err, "write");
@@ -202,10 +240,9 @@ db_apply(struct db *db, const struct change *c, struct err *err)
 int
 db_each(struct db *db, enum store_kind kind, store_row_fn *fn, void *arg, struct err *err)
 {
-	sqlite3_stmt *s = stmt(db, STMT_EACH);
+	sqlite3_stmt *s = row_stmt(db, kind, ROW_EACH);
 	int rc;
 
-	sqlite3_bind_int(s, 1, kind);
 	while ((rc = sqlite3_step(s)) == SQLITE_ROW)
 		fn(arg, column(s, 0), column(s, 1));
 	rc = rc == SQLITE_DONE ? 0 : fail(db, rc, err, "read");
@@ -216,11 +253,10 @@ db_each(struct db *db, enum store_kind kind, store_row_fn *fn, void *arg, struct
 char *
 db_get(struct db *db, enum store_kind kind, const char *id)
 {
-	sqlite3_stmt *s = stmt(db, STMT_GET);
+	sqlite3_stmt *s = row_stmt(db, kind, ROW_GET);
 	char *doc = NULL;
 
-	sqlite3_bind_int(s, 1, kind);
-	sqlite3_bind_text(s, 2, id, -1, SQLITE_STATIC);
+	sqlite3_bind_text(s, 1, id, -1, SQLITE_STATIC);
 	if (sqlite3_step(s) == SQLITE_ROW)
 		doc = xstrdup(column(s, 0));
 	sqlite3_reset(s);
@@ -311,7 +347,7 @@ check_sums(struct db *db, const char *sql, bool *ret_damaged, struct err *err)
 		    sqlite3_column_int64(s, 3)) {
 			*ret_damaged = true;
 			rc = err_set(err, E_IO, "the database '%s' is damaged: the row '%s' of "
-						"kind %lld does not have its sum",
+						"kind %lld has another sum",
 			    db->path, column(s, 1), sqlite3_column_int64(s, 0));
 			sqlite3_finalize(s);
 			return rc;
@@ -326,10 +362,14 @@ check_sums(struct db *db, const char *sql, bool *ret_damaged, struct err *err)
 static int
 verify(struct db *db, bool *ret_damaged, struct err *err)
 {
-	int rc = query(db, "PRAGMA quick_check(1)", "ok", NULL, ret_damaged, err);
+	int rc = query(db, "PRAGMA integrity_check(1)", "ok", NULL, ret_damaged, err);
 
-	if (rc == 0)
-		rc = check_sums(db, "SELECT kind, id, doc, sum FROM doc", ret_damaged, err);
+	for (int kind = 0; rc == 0 && kind < STORE_KINDS; kind++) {
+		CLEANUP_FREE char *sql = xasprintf("SELECT %d, id, doc, sum FROM %s", kind,
+		    tables[kind]);
+
+		rc = check_sums(db, sql, ret_damaged, err);
+	}
 	if (rc == 0)
 		rc = check_sums(db, "SELECT seq, '', doc, sum FROM event", ret_damaged, err);
 	return rc;
@@ -363,20 +403,42 @@ migrate(struct db *db, bool *ret_damaged, struct err *err)
 	return rc;
 }
 
+/* The text with %s replaced: printf wants its formats constant. */
+static char *
+row_text(const char *sql, const char *table)
+{
+	const char *mark = strstr(sql, "%s");
+
+	return xasprintf("%.*s%s%s", (int)(mark - sql), sql, table, mark + 2);
+}
+
+static int
+prepare_one(struct db *db, const char *sql, sqlite3_stmt **ret_stmt, bool *ret_damaged,
+    struct err *err)
+{
+	int rc = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, ret_stmt, NULL);
+
+	if (rc == SQLITE_OK)
+		return 0;
+	/* The version says that the tables are there. */
+	*ret_damaged |= is_damage(rc) || rc == SQLITE_ERROR;
+	return fail(db, rc, err, "read");
+}
+
 static int
 prepare(struct db *db, bool *ret_damaged, struct err *err)
 {
-	for (int i = 0; i < STMTS; i++) {
-		int rc = sqlite3_prepare_v3(db->handle, stmt_sql[i], -1, SQLITE_PREPARE_PERSISTENT,
-		    &db->stmts[i], NULL);
+	int rc = 0;
 
-		if (rc != SQLITE_OK) {
-			/* The version says that the tables are there. */
-			*ret_damaged |= is_damage(rc) || rc == SQLITE_ERROR;
-			return fail(db, rc, err, "read");
-		}
+	for (int i = 0; rc == 0 && i < STMTS; i++)
+		rc = prepare_one(db, stmt_sql[i], &db->stmts[i], ret_damaged, err);
+	for (int i = 0; rc == 0 && i < STORE_KINDS * ROW_STMTS; i++) {
+		int kind = i / ROW_STMTS, which = i % ROW_STMTS;
+		CLEANUP_FREE char *sql = row_text(row_sql[which], tables[kind]);
+
+		rc = prepare_one(db, sql, &db->row_stmts[kind][which], ret_damaged, err);
 	}
-	return 0;
+	return rc;
 }
 
 static int
@@ -416,12 +478,12 @@ db_open(const char *path, bool check, struct db **ret_db, bool *ret_damaged, str
 	sqlite3_busy_timeout(db->handle, 5000);
 	/* Checkpoints are made by the store's thread, so that a commit never waits for one. */
 	rc = exec(db,
-	    "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -512;"
+	    "PRAGMA cell_size_check = ON; PRAGMA cache_size = -512;"
 	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
 	    "PRAGMA journal_size_limit = 4194304", &damaged, err);
 	if (rc == 0 && check)
 		rc = migrate(db, &damaged, err);
-	if (rc == 0)
+	if (rc == 0 && check)
 		rc = prepare(db, &damaged, err);
 	if (rc == 0 && check)
 		rc = verify(db, &damaged, err);
@@ -440,6 +502,8 @@ db_close(struct db *db)
 		return;
 	for (int i = 0; i < STMTS; i++)
 		sqlite3_finalize(db->stmts[i]);
+	for (int i = 0; i < STORE_KINDS * ROW_STMTS; i++)
+		sqlite3_finalize(db->row_stmts[i / ROW_STMTS][i % ROW_STMTS]);
 	sqlite3_close(db->handle);
 	mem_freep(&db->path);
 	free(db);
@@ -456,7 +520,7 @@ db_wal_pages(const struct db *db)
 void
 db_checkpoint(struct db *db, bool restart)
 {
-	int mode = restart ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE;
+	int mode = restart ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE;
 
 	if (sqlite3_wal_checkpoint_v2(db->handle, NULL, mode, NULL, NULL) == SQLITE_OK && restart)
 		db->wal_pages = 0;

@@ -14,8 +14,8 @@
 struct change;
 struct db;
 
-/* Opens or makes the file (0600).  check: the pages and every row's sum are verified, and the
- * schema is moved up.  *ret_damaged tells a damaged file from one that can not be opened. */
+/* Opens or makes the file (0600).  check: the schema is moved up, the pages and every row's sum
+ * are verified; without it the connection is good for checkpoints and copies only.  *ret_damaged tells a damaged file from one that can not be opened. */
 int db_open(const char *path, bool check, struct db **ret_db, bool *ret_damaged, struct err *err);
 void db_close(struct db *db);
 
@@ -31,7 +31,8 @@ int db_events(struct db *db, uint64_t after, unsigned limit, store_event_fn *fn,
 void db_event_range(struct db *db, uint64_t *ret_first, uint64_t *ret_last);
 
 unsigned db_wal_pages(const struct db *db); /* as of this connection's last commit */
-/* Moves the log's pages into the file.  restart: also lets the log begin anew and cuts it. */
+/* Moves the log's pages into the file.  restart: also lets the log begin
+ * anew in its own space. */
 void db_checkpoint(struct db *db, bool restart);
 /* Writes a verified copy and puts it at `to` in one step. */
 int db_copy(struct db *db, const char *to, struct err *err);

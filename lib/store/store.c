@@ -11,7 +11,7 @@
  * only the worker pool knows pthread.
  *
  * A full disk.  A file of SPARE_BYTES lies beside the database.  When a commit finds no space, the
- * log is cut; then the spare file is given up, but only for changes that do not begin a machine or
+ * log is begun anew; then the spare file is given up, but only for changes that do not begin a machine or
  * an image, so that stopping and destroying keep working.  Without it, queued changes that add
  * rows (events, above all) wait.  Each write, and a timer, tries to make it again. */
 #include "lib/store/store.h"
@@ -33,11 +33,12 @@
 #include "lib/store/recover.h"
 
 enum {
-	SPARE_BYTES = 256 * 1024,
 	QUEUE_BYTES = 4 << 20, /* more than this is written by the loop itself */
 	QUEUE_EVENTS = 10000,  /* kept while nothing can be written */
-	WAL_PAGES = 500,       /* a checkpoint is worth its while */
+	WAL_PAGES = 1000,      /* a checkpoint is worth its while */
 	WAL_PAGES_MAX = 8000,  /* 32 MiB: commits must wait for one */
+	/* What the file may have to grow by to take in the log, and some changes more. */
+	SPARE_BYTES = WAL_PAGES * 4096 + 512 * 1024,
 	RETRY_MS = 5000,
 	SLOW_MS = 100,
 };
@@ -82,7 +83,7 @@ make_spare(struct store *store)
 	if (store->spare)
 		return;
 	fd = open(store->spare_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	store->spare = fd >= 0 && posix_fallocate(fd, 0, SPARE_BYTES) == 0 && fsync(fd) == 0;
+	store->spare = fd >= 0 && posix_fallocate(fd, 0, SPARE_BYTES) == 0;
 	if (!store->spare)
 		unlink(store->spare_path);
 }

@@ -281,6 +281,8 @@ END_TEST
 
 /* ---- damage ---- */
 
+enum { MACHINES = 400 };
+
 static void
 fill(struct fixture *f)
 {
@@ -288,7 +290,7 @@ fill(struct fixture *f)
 
 	memset(doc, 'd', sizeof(doc) - 1);
 	doc[sizeof(doc) - 1] = '\0';
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < MACHINES; i++) {
 		snprintf(id, sizeof(id), "m%03d", i);
 		store_put(f->store, STORE_MACHINE, id, doc);
 	}
@@ -332,7 +334,7 @@ expect_restored(struct fixture *f, int asides)
 	ck_assert_ptr_nonnull(f->notice);
 	ck_assert_ptr_nonnull(strstr(f->notice, "restored"));
 	rows(f, STORE_MACHINE);
-	ck_assert_int_eq(f->rows, 100);
+	ck_assert_int_eq(f->rows, MACHINES);
 	ck_assert_int_eq(count_files(f, "vmm.db.damaged-*"), asides);
 	ck_assert_int_eq(count_files(f, "vmm.db.backup"), 1);
 	must_open(f);
@@ -391,14 +393,15 @@ START_TEST(store__bit_flips__never_a_wrong_row)
 		restored += f.notice != NULL;
 		unseen += f.notice == NULL;
 		rows(&f, STORE_MACHINE);
-		ck_assert_int_eq(f.rows, 100);
+		ck_assert_int_eq(f.rows, MACHINES);
 		close_store(&f);
 		free(good);
 		good = NULL;
 		ck_assert_int_eq(fs_read(f.path, 1 << 24, &good, &len, NULL), 0);
 	}
-	ck_assert_int_gt(restored, 50);
-	ck_assert_int_lt(unseen, 40);
+	/* Some pages are hardly used: a flip there changes nothing. */
+	ck_assert_int_gt(restored, 70);
+	ck_assert_int_lt(unseen, 25);
 	ck_assert_int_lt(refused, 5);
 	teardown(&f);
 }
@@ -443,7 +446,7 @@ START_TEST(store__damaged_database__does_not_replace_the_backup)
 		sqlite3 *raw;
 
 		ck_assert_int_eq(sqlite3_open(f.path, &raw), SQLITE_OK);
-		ck_assert_int_eq(sqlite3_exec(raw, "UPDATE doc SET doc = 'x' WHERE id = 'm050'",
+		ck_assert_int_eq(sqlite3_exec(raw, "UPDATE machine SET doc = 'x' WHERE id = 'm050'",
 		    NULL, NULL, NULL), SQLITE_OK);
 		sqlite3_close(raw);
 	}
@@ -505,7 +508,7 @@ END_TEST
 static bool
 mount_small(struct fixture *f)
 {
-	if (mount("none", f->dir, "tmpfs", 0, "size=2m,mode=0700") == 0)
+	if (mount("none", f->dir, "tmpfs", 0, "size=12m,mode=0700") == 0)
 		return true;
 	fprintf(stderr, "NOT CHECKED: a full disk (no tmpfs: %s)\n", strerror(errno));
 	printf("# NOT CHECKED: a full disk (no tmpfs: %s)\n", strerror(errno));
@@ -568,12 +571,12 @@ START_TEST(store__full_disk__removes_go_on_and_creates_do_not)
 	ck_assert_int_eq(count_files(&f, "vmm.db.spare"), 0);
 	ck_assert_int_eq(store_commit_put(f.store, STORE_MACHINE, "new", "{}", &f.err), E_NO_SPACE);
 	rows(&f, STORE_MACHINE);
-	ck_assert_int_eq(f.rows, 50);
+	ck_assert_int_eq(f.rows, MACHINES - 50);
 
 	/* A restart on the full disk. */
 	must_open(&f);
 	rows(&f, STORE_MACHINE);
-	ck_assert_int_eq(f.rows, 50);
+	ck_assert_int_eq(f.rows, MACHINES - 50);
 	ck_assert_int_eq(store_commit_remove(f.store, STORE_MACHINE, "m099", &f.err), 0);
 
 	/* Space again. */
@@ -583,7 +586,7 @@ START_TEST(store__full_disk__removes_go_on_and_creates_do_not)
 	must_open(&f);
 	ck_assert_ptr_null(f.notice);
 	rows(&f, STORE_MACHINE);
-	ck_assert_int_eq(f.rows, 50);
+	ck_assert_int_eq(f.rows, MACHINES - 50);
 	close_store(&f);
 	ck_assert_int_eq(umount(f.dir), 0);
 	teardown(&f);
