@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -162,6 +163,8 @@ read_some(struct stream *stream)
 	stream->handler->on_input(stream->arg);
 	/* A peer that only shut down its sending side still gets its answers: the user of the
 	 * stream sees stream_at_eof and finishes it. */
+	if (n == 0 && !stream->dead && stream_hung_up(stream))
+		report_closed(stream, 0);
 }
 
 static void
@@ -319,6 +322,14 @@ stream_at_eof(const struct stream *stream)
 	return stream->eof;
 }
 
+bool
+stream_hung_up(const struct stream *stream)
+{
+	struct pollfd p = { .fd = stream->fd };
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 size_t
 stream_take_fds(struct stream *stream, int *fds, size_t max)
 {
@@ -359,6 +370,14 @@ size_t
 stream_queued(const struct stream *stream)
 {
 	return evbuffer_get_length(stream->out);
+}
+
+bool
+stream_flush(struct stream *stream)
+{
+	if (stream->dead || stream->closed || stream->broken)
+		return false;
+	return evbuffer_write(stream->out, stream->fd) >= 0 || errno == EAGAIN;
 }
 
 void

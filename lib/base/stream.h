@@ -33,12 +33,17 @@ const unsigned char *stream_peek(struct stream *stream, size_t *ret_len);
 void stream_consume(struct stream *stream, size_t len);
 size_t stream_buffered(const struct stream *stream);
 bool stream_at_eof(const struct stream *stream); /* the peer will send no more */
+/* The peer neither sends nor reads any more.  on_closed tells it after the last input; a peer that
+ * first shut down its sending side and then went away is only found by asking. */
+bool stream_hung_up(const struct stream *stream);
 /* Takes the descriptors that came with the bytes consumed so far (that is: with the lines up to
  * and including the last one taken).  Returns how many; extra ones are closed. */
 size_t stream_take_fds(struct stream *stream, int *fds, size_t max);
 
 void stream_write(struct stream *stream, const void *data, size_t len);
 size_t stream_queued(const struct stream *stream); /* bytes not sent yet */
+/* Sends of the queue what the socket takes now, without the loop; false: it is broken. */
+bool stream_flush(struct stream *stream);
 void stream_pause(struct stream *stream, bool paused); /* stops reading the socket */
 /* Closes once the queue is sent (on_closed(0) then), or at the first error. */
 void stream_finish(struct stream *stream);
