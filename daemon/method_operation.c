@@ -304,16 +304,15 @@ void
 method_image_rm(struct vmmd *vmmd, struct request *request, void *args)
 {
 	struct image_rm_args *a = args;
-	const struct image *image = image_find(vmmd->images, a->image);
+	const struct image *image = NULL;
 	CLEANUP_FREE char *shown = str_printable(a->image, strnlen(a->image, 128)), *digest = NULL;
 	CLEANUP_JSON json_object *users = NULL;
 	struct err err = ERR_INIT;
 	json_object *result;
 
+	/* One whose file is gone is removed like any other. */
+	image_get(vmmd->images, a->image, &image, &err);
 	if (image == NULL) {
-		err_set(&err, E_NOT_FOUND, "there is no image '%s'", shown);
-		err_hint(&err, "'vmctl image list' shows them");
-		err_object(&err, shown);
 		request_fail(request, &err);
 		return;
 	}

@@ -375,7 +375,6 @@ image_get(struct image_store *images, const char *ref, const struct image **ret_
 	const char *hex = str_starts(ref, DIGEST_PREFIX) ? hex_of(ref) : ref;
 	const struct image *found = NULL, *by_name = NULL;
 	struct entry *entry;
-	int rc;
 
 	loop_assert(images->loop);
 	TAILQ_FOREACH(entry, &images->entries, link) {
@@ -392,15 +391,15 @@ image_get(struct image_store *images, const char *ref, const struct image **ret_
 	if (found == NULL)
 		found = by_name;
 	if (found == NULL) {
-		err_set(err, E_NOT_FOUND, "there is no image '%s'", ref);
+		CLEANUP_FREE char *shown = str_printable(ref, strlen(ref));
+
+		err_set(err, E_NOT_FOUND, "there is no image '%s'", shown);
 		err_hint(err, "'vmctl image list' shows the images that are kept");
-		err_object(err, ref);
+		err_object(err, shown);
 		return E_NOT_FOUND;
 	}
-	rc = image_check(found, err);
-	if (rc == 0)
-		*ret_image = found;
-	return rc;
+	*ret_image = found;
+	return image_check(found, err);
 }
 
 const struct image *
@@ -440,8 +439,9 @@ image_remove(struct image_store *images, const char *digest, struct err *err)
 
 	loop_assert(images->loop);
 	if (entry == NULL) {
+		err_set(err, E_NOT_FOUND, "there is no image '%s'", digest);
 		err_object(err, digest);
-		return err_set(err, E_NOT_FOUND, "there is no image '%s'", digest);
+		return E_NOT_FOUND;
 	}
 	aside = path_of(images, REMOVE_PREFIX, hex_of(digest));
 	if (rename(entry->image.path, aside) < 0 && errno != ENOENT)

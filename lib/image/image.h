@@ -50,7 +50,8 @@ void image_import_cancel(struct image_import *import); /* done runs with E_CANCE
 /* By digest ("sha256:…" or at least 8 hex digits of it) or by name (the newest of that name).
  * NULL: none, or its file is gone or has another size. */
 const struct image *image_find(struct image_store *images, const char *ref);
-/* The same, with the reason: E_NOT_FOUND, E_LIMIT (several begin so) or E_IMAGE (file gone). */
+/* The same, with the reason: E_NOT_FOUND, E_LIMIT (several begin so) or E_IMAGE (its file is gone;
+ * *ret_image is set all the same, so that it can be removed). */
 int image_get(struct image_store *images, const char *ref, const struct image **ret_image,
     struct err *err);
 /* Is the file there, with the size it had?  E_IMAGE. */

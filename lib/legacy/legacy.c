@@ -340,8 +340,7 @@ legacy_describe(const struct legacy_vm *vm)
 	ADD_TEXT("backend", backend_names[vm->backend]);
 	json_object_object_add(o, "vcpus", json_object_new_uint64(vm->vcpus));
 	json_object_object_add(o, "memory_mib", json_object_new_uint64(vm->memory_bytes >> MIB_SHIFT));
-	if (vm->disk_bytes != 0)
-		json_object_object_add(o, "disk_bytes", json_object_new_uint64(vm->disk_bytes));
+	json_object_object_add(o, "disk_bytes", json_object_new_uint64(vm->disk_bytes));
 	json_object_object_add(o, "network", fields_encode(vm_network_fields, &vm->network));
 	ADD_TEXT("mac", vm->mac);
 	ADD_TEXT("overlay", vm->overlay_path);

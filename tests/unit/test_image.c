@@ -482,6 +482,7 @@ START_TEST(image__G_78_file_gone_or_short__told_and_mended)
 	ck_assert_ptr_null(image_find(f.images, digest));
 	ck_assert_int_eq(image_get(f.images, digest, &image, &f.err), E_IMAGE);
 	ck_assert_ptr_nonnull(strstr(f.err.msg, "one.raw"));
+	ck_assert_str_eq(image->digest, digest); /* to be removed by it */
 	ck_assert_ptr_nonnull(take(&f, path)); /* not by the memory of it */
 	ck_assert_ptr_nonnull(image_find(f.images, digest));
 	ck_assert_int_eq(unlink(f.image->path), 0);
