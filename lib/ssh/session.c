@@ -247,6 +247,39 @@ type_of(const char *line)
 	return xstrndup(line, strcspn(line, " \t"));
 }
 
+static bool
+listed(const char *const *names, int count, const char *name, size_t len)
+{
+	for (int i = 0; i < count; i++)
+		if (strlen(names[i]) == len && memcmp(names[i], name, len) == 0)
+			return true;
+	return false;
+}
+
+/* libssh2 takes a name that it does not know out of the list by copying memory over itself (seen
+ * by the address sanitizer with 1.10), so it only gets names that it knows. */
+static void
+prefer(struct ssh *ssh, int what, const char *names)
+{
+	const char **known = NULL;
+	int count = libssh2_session_supported_algs(ssh->session, what, &known);
+	struct sbuf list = { 0 };
+
+	for (size_t len; *names != '\0'; names += len + (names[len] == ',')) {
+		len = strcspn(names, ",");
+		if (!listed(known, count, names, len))
+			continue;
+		if (list.len > 0)
+			sbuf_addc(&list, ',');
+		sbuf_add(&list, names, len);
+	}
+	if (list.len > 0)
+		libssh2_session_method_pref(ssh->session, what, list.data);
+	sbuf_done(&list);
+	if (known != NULL)
+		libssh2_free(ssh->session, known);
+}
+
 /* The pinned type first: libssh2 would ask for ECDSA, and then another key of the right guest
  * looked like a wrong one.  The others follow so that a wrong host can be named as such. */
 static void
@@ -259,9 +292,9 @@ prefer_methods(struct ssh *ssh, const char *pinned)
 	CLEANUP_FREE char *type = pinned != NULL ? type_of(pinned) : NULL;
 	CLEANUP_FREE char *order = type != NULL ? xasprintf("%s,%s", type, all) : xstrdup(all);
 
-	libssh2_session_method_pref(ssh->session, LIBSSH2_METHOD_HOSTKEY, order);
-	libssh2_session_method_pref(ssh->session, LIBSSH2_METHOD_CRYPT_CS, ciphers);
-	libssh2_session_method_pref(ssh->session, LIBSSH2_METHOD_CRYPT_SC, ciphers);
+	prefer(ssh, LIBSSH2_METHOD_HOSTKEY, order);
+	prefer(ssh, LIBSSH2_METHOD_CRYPT_CS, ciphers);
+	prefer(ssh, LIBSSH2_METHOD_CRYPT_SC, ciphers);
 }
 
 static char *
