@@ -134,19 +134,19 @@ replace_one(
 	const char *path = json_string(json_member(object, field->name), "path");
 	CLEANUP_FREE char *where = NULL;
 	json_object *sent = NULL;
-	int rc;
 
 	if (path == NULL)
 		return 0;
-	rc = files_attach(w->files, path, &sent, err);
-	if (rc == 0) {
+	if (files_attach(w->files, path, &sent, err) == 0) {
 		json_object_object_add(object, field->name, sent);
 		return 0;
 	}
 	where = w->where != NULL ? w->where(w->arg, at) : NULL;
-	if (where != NULL)
+	if (where != NULL) {
 		err_wrap(err, "%s", where);
-	return rc;
+		err->code = E_VMFILE;
+	}
+	return (int)err->code;
 }
 
 static int

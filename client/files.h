@@ -31,7 +31,7 @@ typedef char *files_where_fn(void *arg, const char *path);
 int files_attach(
     struct sent_files *files, const char *path, struct json_object **ret_json, struct err *err);
 /* Replaces all {"path": P} of an object that fields_encode made by what files_attach gives.
- * prefix: of the paths given to where. */
+ * prefix: of the paths given to where.  A file that where knows a place of is E_VMFILE. */
 int files_replace(struct sent_files *files, const struct field *fields, struct json_object *object,
     const char *prefix, files_where_fn *where, void *arg, struct err *err);
 void files_done(struct sent_files *files);

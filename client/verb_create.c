@@ -56,9 +56,10 @@ attach(struct sent_files *files, const struct file_ref *file, const char *key, j
 		return 0;
 	path = fs_expand(file->path, NULL);
 	rc = files_attach(files, path, &json, err);
-	if (rc == 0)
-		json_object_object_add(into, key, json);
-	return rc;
+	if (rc != 0)
+		return err->code = E_USAGE;
+	json_object_object_add(into, key, json);
+	return 0;
 }
 
 static void

@@ -12,6 +12,7 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/legacy/legacy.h"
 
 struct import_args {
 	char *store;
@@ -28,15 +29,11 @@ static const struct field import_fields[] = {
 };
 /* clang-format on */
 
-static char *
-default_store(void)
+static void
+print_list(const struct vmctl *ctl, struct json_object *list, const char *word)
 {
-	const char *data = getenv("XDG_DATA_HOME");
-	CLEANUP_FREE char *home = fs_home();
-
-	if (data != NULL && data[0] == '/')
-		return xasprintf("%s/vmctl/vms.json", data);
-	return xasprintf("%s/.local/share/vmctl/vms.json", home != NULL ? home : "");
+	for (size_t i = 0; i < json_length(list); i++)
+		out_line(ctl, "  %s: %s", word, json_object_get_string(json_item(list, i)));
 }
 
 static void
@@ -46,11 +43,17 @@ print_machines(const struct vmctl *ctl, struct json_object *vms)
 		out_line(ctl, "no machines");
 	for (size_t i = 0; i < json_length(vms); i++) {
 		struct json_object *vm = json_item(vms, i);
-		const char *action = json_string(vm, "action"), *note = json_string(vm, "note");
+		const char *name = json_string(vm, "name"), *new_name = json_string(vm, "new_name");
+		const char *action = json_string(vm, "action");
+		bool renamed = new_name != NULL && !str_eq(name, new_name);
 
-		out_line(ctl, "%s: %s%s%s", json_string(vm, "name"),
-		    action != NULL ? action : "found", note != NULL ? ": " : "",
-		    note != NULL ? note : "");
+		if (action == NULL)
+			action = json_length(json_member(vm, "problems")) > 0 ? "can not be taken over"
+									       : "can be taken over";
+		out_line(ctl, "%s: %s%s%s", name, action, renamed ? " as " : "",
+		    renamed ? new_name : "");
+		print_list(ctl, json_member(vm, "problems"), "problem");
+		print_list(ctl, json_member(vm, "notes"), "note");
 	}
 }
 
@@ -58,13 +61,17 @@ static int
 run_import(struct vmctl *ctl, void *args, struct err *err)
 {
 	const struct import_args *a = args;
-	CLEANUP_FREE char *path = a->store != NULL ? fs_expand(a->store, NULL) : default_store();
+	CLEANUP_FREE char *path =
+	    a->store != NULL ? fs_expand(a->store, NULL) : legacy_default_path();
 	struct call call = { .method = METHOD_system_import_legacy, .progress = true };
 	struct sent_files files = { 0 };
 	json_object *store = NULL, *names;
 	struct json_object *result = NULL;
-	int rc = files_attach(&files, path, &store, err);
+	int rc;
 
+	if (path == NULL)
+		return err_set(err, E_USAGE, "no home folder is known; name the vms.json");
+	rc = files_attach(&files, path, &store, err);
 	if (rc == 0) {
 		call.params = json_object_new_object();
 		names = json_object_new_array();
