@@ -5,8 +5,6 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
-#include "lib/base/str.h"
-#include "lib/model/field.h"
 #include "lib/ssh/session.h"
 
 enum {
@@ -150,26 +148,12 @@ ssh_run(struct ssh *ssh, const char *command, const struct ssh_source *source,
 	return rc;
 }
 
-static char *
-with_env(const char *command, const struct env *env)
-{
-	struct sbuf out = { 0 };
-
-	for (size_t i = 0; env != NULL && i < env->count; i++) {
-		CLEANUP_FREE char *value = ssh_quote(env->items[i].value);
-
-		sbuf_addf(&out, "export %s=%s; ", env->items[i].name, value);
-	}
-	sbuf_adds(&out, command);
-	return sbuf_take(&out);
-}
-
 int
 ssh_exec(struct ssh *ssh, const struct ssh_exec *exec, struct job *job,
     struct ssh_result *ret_result, struct err *err)
 {
 	struct ssh_limit limit = ssh_limit_in(job, exec->timeout_ms, "the command");
-	CLEANUP_FREE char *full = with_env(exec->command, exec->env), *loader = NULL,
+	CLEANUP_FREE char *full = ssh_with_env(exec->command, exec->env), *loader = NULL,
 			  *joined = NULL;
 	struct ssh_source source = { .data = exec->input, .len = exec->input_len, .fd = -1 };
 	size_t len = strlen(full);

@@ -91,8 +91,9 @@ struct ssh_relay {
 int ssh_relay(struct ssh *ssh, const struct ssh_relay *relay, int fd, struct job *job,
     struct err *err);
 
-/* Owned: the word quoted for a POSIX shell. */
+/* Owned: the word quoted for a POSIX shell; the command after the exports of its environment. */
 char *ssh_quote(const char *word);
+char *ssh_with_env(const char *command, const struct env *env); /* env may be NULL */
 
 /* ---- keys ---- */
 
