@@ -110,6 +110,8 @@ struct hv_ops {
 	unsigned capabilities;
 	/* 0, or E_UNSUPPORTED with what is missing and how to get it. */
 	int (*available)(struct hypervisor *hv, struct err *err);
+	/* For people: program, version, what confines its machines … A new object. */
+	struct json_object *(*info)(struct hypervisor *hv);
 	struct hv_machine *(*open)(struct hypervisor *hv, const struct hv_config *config,
 	    hv_event_fn *on_event, void *arg);
 	/* Forgets the machine; it lives on.  Pending callbacks run with E_CANCELLED first. */
@@ -144,6 +146,8 @@ struct hv_ops {
 	/* The serial console; history is in <dir>/console.log.  One reader (the console hub). */
 	int (*console_open)(struct hv_machine *m, hv_output_fn *on_output, void *arg, struct err *err);
 	int (*console_write)(struct hv_machine *m, const void *data, size_t len, struct err *err);
+	/* Where in console.log the output begins that on_output brings; history is before it. */
+	uint64_t (*console_offset)(struct hv_machine *m);
 	void (*console_close)(struct hv_machine *m);
 };
 

@@ -49,6 +49,12 @@ noop_available(struct hypervisor *hv, struct err *err)
 	return 0;
 }
 
+static struct json_object *
+noop_info(struct hypervisor *hv)
+{
+	return json_object_new_object();
+}
+
 static struct hv_machine *
 noop_open(struct hypervisor *hv, const struct hv_config *config, hv_event_fn *on_event, void *arg)
 {
@@ -308,6 +314,12 @@ noop_console_write(struct hv_machine *base, const void *data, size_t len, struct
 	return noop_console_open(base, NULL, NULL, err);
 }
 
+static uint64_t
+noop_console_offset(struct hv_machine *base)
+{
+	return 0;
+}
+
 static void
 noop_console_close(struct hv_machine *base)
 {
@@ -317,6 +329,7 @@ static const struct hv_ops noop_ops = {
 	.backend = BACKEND_NOOP,
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET,
 	.available = noop_available,
+	.info = noop_info,
 	.open = noop_open,
 	.close = noop_close,
 	.prepare = noop_prepare,
@@ -333,6 +346,7 @@ static const struct hv_ops noop_ops = {
 	.facts = noop_facts,
 	.console_open = noop_console_open,
 	.console_write = noop_console_write,
+	.console_offset = noop_console_offset,
 	.console_close = noop_console_close,
 };
 

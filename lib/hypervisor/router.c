@@ -14,6 +14,7 @@ struct backend_row {
 };
 
 static const struct backend_row rows[BACKENDS] = {
+	[BACKEND_QEMU] = { hv_qemu_create, hv_qemu_destroy },
 	[BACKEND_NOOP] = { hv_noop_create, hv_noop_destroy },
 };
 

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * The command line.  Everything that carries a path or a name is JSON, so that no comma in it can
+ * become an option; the few options without JSON get numbers and our own words only. */
+#include <json-c/json.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/hypervisor/qemu/qemu.h"
+
+#define MIB (1ULL << 20)
+
+static void
+take_word(struct strings *argv, char *word)
+{
+	argv->items = xreallocarray(argv->items, argv->count + 1, sizeof(*argv->items));
+	argv->items[argv->count++] = word;
+}
+
+static void
+add(struct strings *argv, const char *option, const char *value)
+{
+	take_word(argv, xstrdup(option));
+	if (value != NULL)
+		take_word(argv, xstrdup(value));
+}
+
+static void addf(struct strings *argv, const char *option, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void
+addf(struct strings *argv, const char *option, const char *fmt, ...)
+{
+	va_list ap;
+
+	take_word(argv, xstrdup(option));
+	va_start(ap, fmt);
+	take_word(argv, xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+enum value_type { END, TEXT, NUMBER, TRUTH, NOTHING };
+
+/* A new object of (key, type, value) triples; END ends them. */
+static json_object *
+object(const char *key, ...)
+{
+	json_object *doc = json_object_new_object();
+	va_list ap;
+
+	va_start(ap, key);
+	while (key != NULL) {
+		json_object *value = NULL;
+
+		switch (va_arg(ap, enum value_type)) {
+		case TEXT:
+			value = json_object_new_string(va_arg(ap, const char *));
+			break;
+		case NUMBER:
+			value = json_object_new_int64((int64_t)va_arg(ap, uint64_t));
+			break;
+		case TRUTH:
+			value = json_object_new_boolean(va_arg(ap, int));
+			break;
+		case NOTHING:
+		case END:
+			break;
+		}
+		json_object_object_add(doc, key, value);
+		key = va_arg(ap, const char *);
+	}
+	va_end(ap);
+	return doc;
+}
+
+static void
+add_json(struct strings *argv, const char *option, json_object *doc)
+{
+	add(argv, option,
+	    json_object_to_json_string_ext(doc,
+		JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(doc);
+}
+
+/* A device at its own place on the bus: the guest's names for it do not depend on the others. */
+static void
+add_device(struct strings *argv, const char *driver, const char *id, const char *addr,
+    json_object *more)
+{
+	json_object *doc = object("driver", TEXT, driver, "id", TEXT, id, NULL);
+
+	if (addr != NULL)
+		json_object_object_add(doc, "addr", json_object_new_string(addr));
+	if (more != NULL) {
+		json_object_object_foreach(more, key, value)
+			json_object_object_add(doc, key, json_object_get(value));
+		json_object_put(more);
+	}
+	add_json(argv, "-device", doc);
+}
+
+static void
+add_fdset(struct strings *argv, int fd, int set)
+{
+	addf(argv, "-add-fd", "fd=%d,set=%d", fd, set);
+}
+
+static void
+add_machine(struct strings *argv, const struct qemu_plan *plan)
+{
+	const struct vm_spec *spec = plan->config->spec;
+	uint64_t memory_mib = (spec->memory_bytes + MIB - 1) / MIB;
+
+	addf(argv, "-name", "%s", spec->name);
+	addf(argv, "-uuid", "%s", plan->config->uuid);
+	add_json(argv, "-object",
+	    object("qom-type", TEXT, "memory-backend-ram", "id", TEXT, "ram0", "size", NUMBER,
+		memory_mib * MIB, NULL));
+	add(argv, "-machine", QEMU_MACHINE_TYPE ",memory-backend=ram0,usb=off,vmport=off");
+	if (str_eq(plan->accel, "kvm")) {
+		add(argv, "-accel", "kvm");
+		add(argv, "-cpu", "host");
+	} else {
+		/* The default translation buffer is a third of a small machine's memory. */
+		add(argv, "-accel", "tcg,thread=multi,tb-size=128");
+		add(argv, "-cpu", "max");
+	}
+	addf(argv, "-smp", "%llu", (unsigned long long)spec->vcpus);
+	addf(argv, "-m", "%lluM", (unsigned long long)memory_mib);
+}
+
+static void
+add_channels(struct strings *argv)
+{
+	addf(argv, "-chardev", "socket,id=monitor0,fd=%d,server=on,wait=off", QEMU_FD_MONITOR);
+	add(argv, "-mon", "chardev=monitor0,mode=control");
+	/* A file can not block the guest, whoever reads it; input comes by chardev-change. */
+	add_fdset(argv, QEMU_FD_CONSOLE_LOG, QEMU_SET_CONSOLE_LOG);
+	add_fdset(argv, QEMU_FD_CONSOLE_IN, QEMU_SET_CONSOLE_IN);
+	addf(argv, "-chardev", "file,id=console0,path=/dev/fdset/%d,append=on",
+	    QEMU_SET_CONSOLE_LOG);
+	add_device(argv, "isa-serial", "serial0", NULL, object("chardev", TEXT, "console0", NULL));
+	addf(argv, "-chardev", "socket,id=agent0,fd=%d,server=on,wait=off", QEMU_FD_AGENT);
+	add_device(argv, "virtio-serial-pci", "channels", "0x5", NULL);
+	add_device(argv, "virtserialport", "agent", NULL,
+	    object("bus", TEXT, "channels.0", "chardev", TEXT, "agent0", "name", TEXT,
+		"org.qemu.guest_agent.0", NULL));
+}
+
+static void
+add_file_node(struct strings *argv, const char *node, const char *path, bool read_only)
+{
+	json_object *doc = object("driver", TEXT, "file", "node-name", TEXT, node, "filename", TEXT,
+	    path, "locking", TEXT, "on", "read-only", TRUTH, read_only, NULL);
+
+	if (!read_only)
+		json_object_object_add(doc, "discard", json_object_new_string("unmap"));
+	add_json(argv, "-blockdev", doc);
+}
+
+static void
+add_fdset_node(struct strings *argv, const char *node, int set)
+{
+	CLEANUP_FREE char *path = xasprintf("/dev/fdset/%d", set);
+
+	add_file_node(argv, node, path, true);
+}
+
+/* The whole graph is given: what a header says about other files is never followed. */
+static void
+add_disk(struct strings *argv, const struct qemu_plan *plan)
+{
+	CLEANUP_FREE char *path = fs_join(plan->config->dir, "disk.qcow2");
+	const struct qemu_disk *disk = plan->disk;
+	json_object *overlay = object("driver", TEXT, "qcow2", "node-name", TEXT, "disk", "file", TEXT,
+	    "disk-file", "discard", TEXT, "unmap", NULL);
+
+	if (disk->base_path != NULL) {
+		json_object *base = object("driver", TEXT, disk->base_format, "node-name", TEXT,
+		    "image", "file", TEXT, "image-file", "read-only", TRUTH, true, NULL);
+
+		if (str_eq(disk->base_format, "qcow2"))
+			json_object_object_add(base, "backing", NULL);
+		add_fdset(argv, QEMU_FD_IMAGE, QEMU_SET_IMAGE);
+		add_fdset_node(argv, "image-file", QEMU_SET_IMAGE);
+		add_json(argv, "-blockdev", base);
+		json_object_object_add(overlay, "backing", json_object_new_string("image"));
+	} else {
+		json_object_object_add(overlay, "backing", NULL);
+	}
+	add_file_node(argv, "disk-file", path, false);
+	add_json(argv, "-blockdev", overlay);
+	add_device(argv, "virtio-blk-pci", "root", "0x2",
+	    object("drive", TEXT, "disk", "bootindex", NUMBER, (uint64_t)1, "werror", TEXT, "enospc",
+		"rerror", TEXT, "report", NULL));
+}
+
+static void
+add_seed(struct strings *argv, const struct qemu_plan *plan)
+{
+	add_device(argv, "virtio-scsi-pci", "scsi0", "0x4", NULL);
+	if (!plan->seed)
+		return;
+	add_fdset(argv, QEMU_FD_SEED, QEMU_SET_SEED);
+	add_fdset_node(argv, "seed-file", QEMU_SET_SEED);
+	add_json(argv, "-blockdev",
+	    object("driver", TEXT, "raw", "node-name", TEXT, "seed", "file", TEXT, "seed-file",
+		"read-only", TRUTH, true, NULL));
+	add_device(argv, "scsi-cd", "cdrom", NULL,
+	    object("bus", TEXT, "scsi0.0", "drive", TEXT, "seed", NULL));
+	add(argv, "-smbios", "type=1,serial=ds=nocloud");
+}
+
+static void
+add_network(struct strings *argv, const struct qemu_plan *plan)
+{
+	const struct network_spec *network = &plan->config->spec->network;
+	json_object *netdev, *forwards;
+
+	if (network->present && network->type != NETWORK_USER)
+		return;
+	netdev = object("type", TEXT, "user", "id", TEXT, "net0", NULL);
+	forwards = json_object_new_array();
+	/* Port 0: the kernel chooses a free one, and nobody else can have it meanwhile. */
+	json_object_array_add(forwards, object("str", TEXT, "tcp:127.0.0.1:0-:22", NULL));
+	json_object_object_add(netdev, "hostfwd", forwards);
+	add_json(argv, "-netdev", netdev);
+	add_device(argv, "virtio-net-pci", "nic0", "0x3",
+	    object("netdev", TEXT, "net0", "mac", TEXT, plan->config->mac, "romfile", TEXT, "", NULL));
+}
+
+static void
+add_small_devices(struct strings *argv, const struct qemu_plan *plan)
+{
+	add_json(argv, "-object", object("qom-type", TEXT, "rng-builtin", "id", TEXT, "random", NULL));
+	add_device(argv, "virtio-rng-pci", "rng0", "0x6", object("rng", TEXT, "random", NULL));
+	add_device(argv, "virtio-balloon-pci", "balloon0", "0x7", NULL);
+	add_device(argv, "vmgenid", "generation", NULL,
+	    object("guid", TEXT, plan->config->uuid, NULL));
+	add_device(argv, "pvpanic", "panic", NULL, NULL);
+}
+
+void
+qemu_argv_build(const struct qemu_plan *plan, struct strings *ret_argv)
+{
+	struct strings argv = { 0 };
+
+	take_word(&argv, xstrdup(plan->program));
+	add(&argv, "-nodefaults", NULL);
+	add(&argv, "-no-user-config", NULL);
+	add(&argv, "-sandbox",
+	    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	add(&argv, "-display", "none");
+	/* What happens while nobody looks stays to be seen. */
+	add(&argv, "-S", NULL);
+	add(&argv, "-no-shutdown", NULL);
+	add(&argv, "-action", "panic=pause");
+	add_machine(&argv, plan);
+	add_channels(&argv);
+	add_disk(&argv, plan);
+	add_seed(&argv, plan);
+	add_network(&argv, plan);
+	add_small_devices(&argv, plan);
+	*ret_argv = argv;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * From a plan to a process.  The daemon makes the sockets, so that nobody has to wait for them to
+ * appear, and everything that the emulator could be tricked to open is opened for it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/hypervisor/launcher/launcher.h"
+#include "lib/hypervisor/qemu/qemu.h"
+
+static const char *const readable[] = { "/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/hosts",
+	"/etc/ld.so.cache", "/etc/localtime", "/etc/resolv.conf", "/proc", "/sys/devices/system" };
+static const char *const writable[] = { "/dev/kvm", "/dev/null", "/dev/random", "/dev/urandom",
+	"/dev/zero" };
+
+struct made { /* what the child gets; closed here afterwards */
+	int monitor, agent, console_log, console_in, console_hold, log, order;
+};
+
+static const struct made made_init = { -1, -1, -1, -1, -1, -1, -1 };
+
+static void
+made_done(const struct made *made)
+{
+	const int fds[] = { made->monitor, made->agent, made->console_log, made->console_in,
+		made->console_hold, made->log, made->order };
+
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+char *
+qemu_monitor_path(const struct hv_config *config)
+{
+	return fs_join(config->run_dir, "monitor");
+}
+
+/* The folder is ours alone, so the socket's mode is there before anybody can come. */
+static int
+make_listener(const char *run_dir, const char *name, int *ret_fd, struct err *err)
+{
+	CLEANUP_FREE char *path = fs_join(run_dir, name);
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (strlen(path) > FS_SOCKET_PATH_MAX) {
+		err_set(err, E_LIMIT, "the socket path '%s' is longer than %d bytes", path,
+		    FS_SOCKET_PATH_MAX);
+		err_hint(err, "give vmmd a shorter --runtime-dir");
+		return E_LIMIT;
+	}
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	if (fd < 0 || (unlink(path) < 0 && errno != ENOENT) ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || chmod(path, 0600) < 0 ||
+	    listen(fd, 1) < 0)
+		return err_errno(err, E_IO, errno, "can not make the socket '%s'", path);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int
+make_console(const struct hv_config *config, struct made *made, struct err *err)
+{
+	CLEANUP_FREE char *path = console_fifo_path(config);
+
+	made->console_log = qemu_log_open(config->dir, "console.log", NULL, err);
+	if (made->console_log < 0)
+		return E_IO;
+	if ((unlink(path) < 0 && errno != ENOENT) || mkfifo(path, 0600) < 0)
+		return err_errno(err, E_IO, errno, "can not make '%s'", path);
+	made->console_hold = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	made->console_in = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+	if (made->console_hold < 0 || made->console_in < 0)
+		return err_errno(err, E_IO, errno, "can not open '%s'", path);
+	return 0;
+}
+
+static void
+add_string(struct strings *list, const char *text)
+{
+	list->items = xreallocarray(list->items, list->count + 1, sizeof(*list->items));
+	list->items[list->count++] = xstrdup(text);
+}
+
+static void
+add_file(struct launch_order *order, const char *path, int to)
+{
+	struct launch_file *files = xreallocarray(order->files.items, order->files.count + 1,
+	    sizeof(*files));
+
+	files[order->files.count++] =
+	    (struct launch_file){ .present = true, .path = xstrdup(path), .to = (uint64_t)to };
+	order->files.items = files;
+}
+
+/* An emulator from elsewhere brings its libraries and firmware beside it. */
+static void
+allow_prefix(struct launch_order *order, const char *program)
+{
+	CLEANUP_FREE char *real = realpath(program, NULL), *bin = NULL, *prefix = NULL;
+
+	if (real == NULL || str_starts(real, "/usr/"))
+		return;
+	bin = fs_dirname(real);
+	prefix = fs_dirname(bin);
+	add_string(&order->read, str_starts(real, "/nix/store/") ? "/nix/store" : prefix);
+}
+
+static void
+fill_rights(struct launch_order *order, const struct qemu *hv, const struct hv_config *config)
+{
+	CLEANUP_FREE char *disk = fs_join(config->dir, "disk.qcow2");
+	const struct hv_env *env = hv->base.env;
+	const struct network_spec *network = &config->spec->network;
+
+	for (size_t i = 0; i < ARRAY_LEN(readable); i++)
+		add_string(&order->read, readable[i]);
+	allow_prefix(order, hv->program);
+	for (size_t i = 0; i < ARRAY_LEN(writable); i++)
+		add_string(&order->write, writable[i]);
+	add_string(&order->write, disk);
+	order->network = !network->present || network->type == NETWORK_USER;
+	order->drop = env->qemu_uid >= 0 && env->qemu_gid >= 0;
+	if (!order->drop)
+		return;
+	order->uid = (uint64_t)env->qemu_uid;
+	order->gid = (uint64_t)env->qemu_gid;
+	add_string(&order->own, config->dir);
+	add_string(&order->own, disk);
+}
+
+static int
+make_order(const struct qemu *hv, const struct hv_config *config, const char *accel,
+    const char *generation, struct launch_order *order, struct err *err)
+{
+	CLEANUP_FREE char *seed = fs_join(config->dir, "seed.iso");
+	struct qemu_disk disk;
+	struct qemu_plan plan = { .program = hv->program, .config = config, .disk = &disk,
+		.accel = accel, .seed = fs_exists(seed) };
+	int rc = qemu_disk_read(config->dir, &disk, err);
+
+	if (rc != 0)
+		return rc;
+	qemu_argv_build(&plan, &order->argv);
+	if (disk.base_path != NULL)
+		add_file(order, disk.base_path, QEMU_FD_IMAGE);
+	if (plan.seed)
+		add_file(order, seed, QEMU_FD_SEED);
+	qemu_disk_done(&disk);
+	order->parent = (uint64_t)getpid();
+	order->record = fs_join(config->dir, "launch.json");
+	order->generation = xstrdup(generation);
+	fill_rights(order, hv, config);
+	return 0;
+}
+
+static int
+write_order(const struct launch_order *order, int *ret_fd, struct err *err)
+{
+	json_object *doc = fields_encode(launch_order_fields, order);
+	CLEANUP_FD int fd = memfd_create("order", MFD_CLOEXEC);
+	size_t len;
+	const char *text = json_object_to_json_string_length(doc, JSON_C_TO_STRING_PLAIN, &len);
+	int rc = 0;
+
+	if (fd < 0 || fs_write_all(fd, text, len) < 0)
+		rc = err_errno(err, E_IO, errno, "can not write the order for the launcher");
+	else
+		*ret_fd = TAKE_FD(fd);
+	json_object_put(doc);
+	return rc;
+}
+
+static int
+spawn(const struct qemu *hv, const struct made *made, struct qemu_process *process,
+    struct err *err)
+{
+	static const char *const no_env[] = { NULL };
+	const char *const argv[] = { hv->base.env->launcher, NULL };
+	const struct process_fd fds[] = {
+		{ made->monitor, QEMU_FD_MONITOR },
+		{ made->agent, QEMU_FD_AGENT },
+		{ made->console_log, QEMU_FD_CONSOLE_LOG },
+		{ made->console_in, QEMU_FD_CONSOLE_IN },
+		{ made->console_hold, QEMU_FD_CONSOLE_HOLD },
+	};
+	struct process_spec spec = { .argv = argv, .envp = no_env, .cwd = "/", .stdin_fd = made->order,
+		.stdout_fd = made->log, .stderr_fd = made->log, .fds = fds,
+		.fd_count = ARRAY_LEN(fds), .new_session = true };
+
+	return process_spawn(&spec, &process->pid, &process->pidfd, err);
+}
+
+static void
+new_generation(char *text, size_t size)
+{
+	uint64_t number = 0;
+
+	if (getrandom(&number, sizeof(number), 0) < 0)
+		number = (uint64_t)getpid();
+	snprintf(text, size, "%016llx", (unsigned long long)number);
+}
+
+int
+qemu_launch(struct qemu *hv, const struct hv_config *config, const char *accel,
+    struct qemu_process *ret_process, struct err *err)
+{
+	struct qemu_process process = { .pidfd = -1 };
+	struct launch_order order = { 0 };
+	struct made made = made_init;
+	int rc;
+
+	new_generation(process.generation, sizeof(process.generation));
+	qemu_log_trim(hv->base.env->pool, config->dir, "qemu.log", 1 << 20);
+	made.log = qemu_log_open(config->dir, "qemu.log", &process.log_from, err);
+	rc = made.log < 0 ? E_IO : 0;
+	if (rc == 0)
+		rc = make_listener(config->run_dir, "monitor", &made.monitor, err);
+	if (rc == 0)
+		rc = make_listener(config->run_dir, "agent", &made.agent, err);
+	if (rc == 0)
+		rc = make_console(config, &made, err);
+	if (rc == 0)
+		rc = make_order(hv, config, accel, process.generation, &order, err);
+	if (rc == 0)
+		rc = write_order(&order, &made.order, err);
+	if (rc == 0)
+		rc = spawn(hv, &made, &process, err);
+	fields_release(launch_order_fields, &order);
+	made_done(&made);
+	if (rc == 0)
+		*ret_process = process;
+	return rc;
+}

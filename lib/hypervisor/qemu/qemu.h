@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_HYPERVISOR_QEMU_QEMU_H
+#define LIB_HYPERVISOR_QEMU_QEMU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/hypervisor/hypervisor.h"
+#include "lib/model/field.h"
+
+/* What the files of the QEMU backend share.  Loop thread only, where nothing else is said. */
+
+struct accel;
+struct console;
+struct console_hub;
+struct job;
+struct qmp;
+
+struct qemu {
+	struct hypervisor base;
+	char *program; /* path of the emulator; NULL: not installed */
+	struct accel *accel;
+	struct console_hub *consoles;
+};
+
+/* The descriptors that the emulator starts with, and the fdsets made of some of them. */
+enum qemu_fd {
+	QEMU_FD_MONITOR = 10, /* listening socket */
+	QEMU_FD_AGENT,	      /* listening socket */
+	QEMU_FD_CONSOLE_LOG,
+	QEMU_FD_CONSOLE_IN,
+	QEMU_FD_CONSOLE_HOLD, /* the FIFO's other end, so that the emulator never sees its end */
+	QEMU_FD_IMAGE,
+	QEMU_FD_SEED,
+};
+enum { QEMU_SET_CONSOLE_LOG = 1, QEMU_SET_CONSOLE_IN, QEMU_SET_IMAGE, QEMU_SET_SEED };
+
+#define QEMU_MACHINE_TYPE "pc-q35-7.2"
+
+/* ---- disk.c: what prepare makes ---- */
+
+struct qemu_disk { /* what disk.qcow2 stands on, from <dir>/disk.json; zero: on nothing */
+	char *base_path, *base_format;
+};
+int qemu_disk_read(const char *dir, struct qemu_disk *ret_disk, struct err *err);
+void qemu_disk_done(struct qemu_disk *disk);
+/* On a worker. */
+int qemu_disk_prepare(const char *dir, const struct hv_image *image, uint64_t size_bytes,
+    struct job *job, struct err *err);
+int qemu_disk_unprepare(const char *dir, const char *run_dir, struct err *err);
+
+/* ---- argv.c: the command line, as data ---- */
+
+struct qemu_plan {
+	const char *program;
+	const struct hv_config *config;
+	const struct qemu_disk *disk;
+	const char *accel; /* "kvm" | "tcg" */
+	bool seed;
+};
+void qemu_argv_build(const struct qemu_plan *plan, struct strings *ret_argv);
+
+/* ---- launch.c: from a plan to a process ---- */
+
+struct qemu_process {
+	pid_t pid;
+	int pidfd; /* owned */
+	off_t log_from; /* where qemu.log has this start's words */
+	char generation[20];
+};
+int qemu_launch(struct qemu *hv, const struct hv_config *config, const char *accel,
+    struct qemu_process *ret_process, struct err *err);
+char *qemu_monitor_path(const struct hv_config *config); /* owned */
+
+/* ---- log.c: qemu.log and console.log ---- */
+
+int qemu_log_open(const char *dir, const char *name, off_t *ret_size, struct err *err); /* fd */
+/* Owned: the last lines from `from` on, fit to be shown; NULL: there are none. */
+char *qemu_log_words(const char *dir, off_t from);
+/* Keeps a file that others append to under its cap: the tail goes to <name>.1. */
+void qemu_log_trim(struct worker_pool *pool, const char *dir, const char *name, off_t max_bytes);
+
+/* ---- accel.c: which accelerator ---- */
+
+struct accel *accel_create(const struct hv_env *env, const char *program);
+void accel_destroy(struct accel *accel);
+/* choice: "kvm" or "tcg", static; why: what to tell about the choice, or NULL.  Soon, never before
+ * return; err: "kvm" was demanded and can not be had. */
+typedef void accel_fn(void *arg, const char *choice, const char *why, const struct err *err);
+struct accel_wait;
+struct accel_wait *accel_choose(struct accel *accel, const char *run_dir, accel_fn *fn, void *arg);
+void accel_cancel(struct accel_wait *wait); /* fn is not called any more */
+void accel_distrust_kvm(struct accel *accel, const char *why); /* from now on "auto" means tcg */
+/* What was chosen, NULL while nobody asked; why it is not kvm. */
+const char *accel_chosen(const struct accel *accel, const char **ret_why);
+/* Whether a guest runs with the accelerator at all.  On a worker. */
+int accel_try(const char *program, const char *name, const char *rom_path, uint64_t timeout_ms,
+    struct job *job, struct err *err);
+
+/* ---- console.c ---- */
+
+struct console_hub *console_hub_create(struct loop *loop);
+void console_hub_destroy(struct console_hub *hub);
+int console_open(struct console_hub *hub, const struct hv_config *config, hv_output_fn *fn,
+    void *arg, struct console **ret_console, struct err *err);
+int console_write(struct console *console, const void *data, size_t len, struct err *err);
+void console_forget_input(struct console *console); /* the emulator ended; NULL is fine */
+uint64_t console_offset(const struct console *console);
+void console_close(struct console *console);
+char *console_fifo_path(const struct hv_config *config); /* owned */
+
+/* ---- oom.c: whom the kernel killed for want of memory ---- */
+
+struct oom_count {
+	char *path; /* the cgroup's file that counts; NULL: none */
+	uint64_t kills;
+};
+void oom_watch(pid_t pid, struct oom_count *ret_count);
+bool oom_happened(const struct oom_count *count);
+void oom_done(struct oom_count *count);
+
+#endif
