@@ -36,7 +36,7 @@ value_shown(const struct field *field)
 	if (field->type == FIELD_BOOL)
 		return xstrdup("");
 	if (field->type == FIELD_ENUM)
-		return field_describe_type(field);
+		return xstrdup("WORD");
 	if (field->type == FIELD_FILE)
 		return xstrdup("PATH");
 	if (field->type == FIELD_SIZE)
@@ -46,6 +46,16 @@ value_shown(const struct field *field)
 	if (field->type == FIELD_UINT)
 		return xstrdup("N");
 	return xstrdup(field->type == FIELD_NAME || str_eq(field->name, "name") ? "NAME" : "TEXT");
+}
+
+/* ": one, two, three" of what takes words. */
+static void
+print_words(const struct field *field)
+{
+	if (field->type != FIELD_ENUM)
+		return;
+	for (size_t i = 0; field->words[i] != NULL; i++)
+		printf("%s %s", i == 0 ? ":" : ",", field->words[i]);
 }
 
 void
@@ -61,7 +71,8 @@ help_flags(const struct field *fields, const struct short_flag *shorts, const st
 			   ? xasprintf("-%c, %s%s%s", letter, flag, *value ? " " : "", value)
 			   : xasprintf("    %s%s%s", flag, *value ? " " : "", value);
 		printf("  %-28s %s", both, f->text);
-		if (f->fallback != NULL && f->type != FIELD_BOOL)
+		print_words(f);
+		if (f->fallback != NULL && f->type != FIELD_BOOL && !str_eq(f->fallback, "default"))
 			printf(" (default: %s)", f->fallback);
 		printf("%s\n", f->required ? " (required)" : "");
 	}

@@ -26,7 +26,7 @@ struct create_args {
 static const struct field create_fields[] = {
 	FIELD(struct create_args, name,    FIELD_STRING, .min = 1, .text = "the machine's name"),
 	FIELD(struct create_args, image,   FIELD_FILE,   .text = "the disk image to start from"),
-	FIELD(struct create_args, backend, FIELD_ENUM,   .words = backend_names, .fallback = "default", .text = "the hypervisor; default: the platform's"),
+	FIELD(struct create_args, backend, FIELD_ENUM,   .words = backend_names, .fallback = "default", .text = "the hypervisor, instead of the platform's own"),
 	FIELD(struct create_args, vcpus,   FIELD_UINT,   .min = 1, .max = 255, .fallback = "1", .text = "virtual processors"),
 	FIELD_NAMED("memory", struct create_args, memory_bytes, FIELD_SIZE, .unit = 1ULL << 20, .fallback = "1024", .text = "memory; a bare number is MiB"),
 	FIELD_NAMED("disk", struct create_args, disk_bytes, FIELD_SIZE, .unit = 1ULL << 30, .text = "size of the disk; a bare number is GiB; default: the image's"),
