@@ -490,6 +490,7 @@ START_TEST(disk_overlay__G_32_existing_target__untouched)
 	link_path = fs_join(dir, "link");
 	ck_assert_int_eq(fs_write(path, "precious", 8, 0600, &err), 0);
 	ck_assert_int_eq(disk_create_overlay(base, "raw", MIB, path, 0, NULL, &err), E_EXISTS);
+	ck_assert_ptr_nonnull(strstr(err.hint, "not overwritten"));
 	ck_assert_int_eq(symlink("nowhere", link_path), 0);
 	ck_assert_int_eq(disk_create_overlay(base, "raw", MIB, link_path, 0, NULL, &err), E_EXISTS);
 	ck_assert_int_eq(fs_read(path, 100, &text, NULL, &err), 0);

@@ -496,15 +496,24 @@ START_TEST(image__G_78_file_gone_or_short__told_and_mended)
 }
 END_TEST
 
+static void
+count_row(void *arg, const char *id, const char *doc)
+{
+	(*(int *)arg)++;
+}
+
 START_TEST(image__removed__gone_for_good)
 {
 	struct fixture f;
 	CLEANUP_FREE char *path = NULL, *digest = NULL;
+	int rows = 0;
 
 	setup(&f);
 	path = make_file(&f, "one.raw", "content", MIB);
 	digest = xstrdup(take(&f, path)->digest);
 	ck_assert_int_eq(image_remove(f.images, digest, &f.err), 0);
+	ck_assert_int_eq(store_each(f.store, STORE_SOURCE, count_row, &rows, NULL), 0);
+	ck_assert_int_eq(rows, 0);
 	ck_assert_int_eq(count_files(&f, "*"), 2);
 	ck_assert_int_eq(image_remove(f.images, digest, &f.err), E_NOT_FOUND);
 	reopen(&f, 16);

@@ -18,6 +18,7 @@
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/store/change.h"
 #include "tests/unit/unit.h"
 
 struct fixture {
@@ -166,6 +167,51 @@ START_TEST(store__queued_and_committed__last_one_wins)
 	ck_assert_str_eq(rows(&f, STORE_MACHINE), "a=4;c=1;");
 	ck_assert_str_eq(rows(&f, STORE_IMAGE), "");
 	teardown(&f);
+}
+END_TEST
+
+START_TEST(store__closed__what_was_queued_is_there)
+{
+	struct fixture f;
+	char id[16];
+
+	setup(&f);
+	must_open(&f);
+	for (int i = 0; i < 500; i++) {
+		snprintf(id, sizeof(id), "m%d", i);
+		store_put(f.store, STORE_MACHINE, id, "{}");
+	}
+	must_open(&f);
+	rows(&f, STORE_MACHINE);
+	ck_assert_int_eq(f.rows, 500);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(store__queue__one_change_a_row)
+{
+	struct queue newer, older;
+
+	queue_init(&newer);
+	queue_init(&older);
+	for (int i = 0; i < 100; i++)
+		queue_push(&older, change_create(CHANGE_PUT, STORE_MACHINE, "a", "old", 0));
+	queue_push(&older, change_create(CHANGE_PUT, STORE_IMAGE, "a", "other", 0));
+	queue_push(&older, change_create(CHANGE_EVENT, STORE_KINDS, "", "event", 1));
+	queue_push(&older, change_create(CHANGE_EVENT, STORE_KINDS, "", "event", 2));
+	ck_assert_uint_lt(older.bytes, 1000);
+	queue_push(&newer, change_create(CHANGE_PUT, STORE_MACHINE, "a", "new", 0));
+	queue_push_older(&newer, &older);
+	ck_assert(queue_empty(&older));
+	ck_assert_str_eq(queue_find(&newer, STORE_MACHINE, "a")->doc, "new");
+	ck_assert_str_eq(queue_find(&newer, STORE_IMAGE, "a")->doc, "other");
+	ck_assert_uint_eq(newer.events, 2);
+	ck_assert_uint_eq(queue_drop_events(&newer, 1), 1);
+	ck_assert_uint_eq(TAILQ_FIRST(&newer.list)->kind, STORE_IMAGE);
+	ck_assert_uint_eq(TAILQ_NEXT(TAILQ_FIRST(&newer.list), link)->number, 2);
+	queue_done(&newer);
+	ck_assert_uint_eq(newer.bytes, 0);
+	queue_done(&older);
 }
 END_TEST
 
@@ -363,6 +409,38 @@ START_TEST(store__G_03_damaged__backup_takes_its_place)
 	close_store(&f);
 	flip(f.path, 3); /* the magic */
 	expect_restored(&f, 3);
+	teardown(&f);
+}
+END_TEST
+
+/* The log of the damaged file must not be read into the copy that takes its place. */
+START_TEST(store__damaged_with_a_log__both_put_aside)
+{
+	struct fixture f;
+	pid_t pid;
+	int status;
+
+	setup(&f);
+	must_open(&f);
+	fill(&f);
+	make_backup(&f);
+	close_store(&f);
+	pid = fork();
+	if (pid == 0) {
+		char id[16];
+
+		must_open(&f);
+		for (int i = 0; i < 200; i++) {
+			snprintf(id, sizeof(id), "late%d", i);
+			store_put(f.store, STORE_MACHINE, id, "{}");
+		}
+		_exit(store_commit(f.store, NULL) == 0 ? 0 : 1);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	ck_assert_int_eq(truncate(f.path, 5 * 4096), 0);
+	expect_restored(&f, 1);
+	ck_assert_int_eq(count_files(&f, "vmm.db-wal.damaged-*"), 1);
 	teardown(&f);
 }
 END_TEST
@@ -655,10 +733,13 @@ main(void)
 	Suite *s = suite_create("store");
 
 	UNIT_CASE(s, store__queued_and_committed__last_one_wins);
+	UNIT_CASE(s, store__closed__what_was_queued_is_there);
+	UNIT_CASE(s, store__queue__one_change_a_row);
 	UNIT_CASE(s, store__files__not_readable_by_others);
 	UNIT_CASE(s, store__killed__what_was_committed_is_there);
 	UNIT_CASE(s, store__events__range_and_trim);
 	UNIT_CASE(s, store__G_03_damaged__backup_takes_its_place);
+	UNIT_CASE(s, store__damaged_with_a_log__both_put_aside);
 	UNIT_CASE(s, store__bit_flips__never_a_wrong_row);
 	UNIT_CASE(s, store__damaged_backup_too__empty_with_a_notice);
 	UNIT_CASE(s, store__damaged_database__does_not_replace_the_backup);
