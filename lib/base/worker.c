@@ -171,6 +171,8 @@ worker_submit(struct worker_pool *pool, const char *name, job_run_fn *run, job_d
 	job->run = run;
 	job->done = done;
 	job->data = data;
+	if (deadline_ms > 0) /* before a worker can see it */
+		job->deadline_at_ms = clock_ms() + deadline_ms;
 	job->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (job->cancel_fd < 0) {
 		free(job);
@@ -195,7 +197,6 @@ worker_submit(struct worker_pool *pool, const char *name, job_run_fn *run, job_d
 	}
 	TAILQ_INSERT_TAIL(&pool->jobs, job, all);
 	if (deadline_ms > 0) {
-		job->deadline_at_ms = clock_ms() + deadline_ms;
 		job->deadline = timer_create_on(pool->loop, on_deadline, job);
 		timer_arm(job->deadline, deadline_ms);
 	}
