@@ -5,6 +5,7 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/ssh/key_check.h"
 #include "lib/ssh/ssh.h"
 #include "tests/unit/unit.h"
 
@@ -35,13 +36,13 @@ keygen(const char *dir, const char *const *argv)
 }
 
 static int
-check_file(const char *dir, const char *name, struct err *err)
+check_file(const char *dir, const char *name, bool *ret_rsa, struct err *err)
 {
 	CLEANUP_FREE char *path = fs_join(dir, name), *data = NULL;
 	size_t len;
 
 	ck_assert_int_eq(fs_read(path, 65536, &data, &len, NULL), 0);
-	return ssh_private_key_check(data, len, err);
+	return ssh_private_key_inspect(data, len, ret_rsa, err);
 }
 
 START_TEST(key__made__ssh_keygen_agrees)
@@ -104,13 +105,17 @@ START_TEST(key__private__kinds_known_and_refused)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		CLEANUP_FREE char *name = xasprintf("k%zu", i), *out = NULL;
 
+		bool rsa = false;
+
 		err = (struct err)ERR_INIT;
 		out = keygen(dir,
 		    (const char *const[]){ "ssh-keygen", "-q", "-t", rows[i].type, "-b",
 			rows[i].bits, "-m", rows[i].format, "-N", rows[i].pass, "-f", name, NULL });
-		ck_assert_int_eq(check_file(dir, name, &err), rows[i].word != NULL ? E_PARAMS : 0);
+		ck_assert_int_eq(check_file(dir, name, &rsa, &err), rows[i].word != NULL ? E_PARAMS : 0);
 		if (rows[i].word != NULL)
 			ck_assert_msg(strstr(err.msg, rows[i].word) != NULL, "%s", err.msg);
+		else
+			ck_assert(rsa == str_eq(rows[i].type, "rsa")); /* G-69 hangs on it */
 	}
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		ck_assert_int_eq(

@@ -249,7 +249,7 @@ END_TEST
 
 START_TEST(provision__as__goes_through_sudo_with_its_environment)
 {
-	CLEANUP_FREE char *calls = NULL, *owner = NULL;
+	CLEANUP_FREE char *calls = NULL;
 	struct fixture f;
 
 	setup(&f);

@@ -5,6 +5,23 @@
 #include "tests/unit/sshd.h"
 #include "tests/unit/unit.h"
 
+/* libssh2 1.10 loses two numbers of an RSA key at each login; the address sanitizer asks here what
+ * is not our fault, and needs whole stacks to recognise it. */
+const char *__asan_default_options(void);
+const char *__lsan_default_suppressions(void);
+
+const char *
+__asan_default_options(void)
+{
+	return "fast_unwind_on_malloc=0";
+}
+
+const char *
+__lsan_default_suppressions(void)
+{
+	return "leak:libssh2_userauth_publickey_frommemory\n";
+}
+
 /* A server that accepts, says `say`, and then hangs up or nothing. */
 static pid_t
 fake_server(const char *say, bool hang_up, uint16_t *ret_port)
@@ -206,8 +223,8 @@ START_TEST(ssh_open__g69_kinds_of_keys__work_or_say_why)
 		{ "ecdsa", "RFC4716", "", 0, "" },
 		{ "ecdsa", "PEM", "", 0, "" },
 		{ "ed25519", "RFC4716", "secret", E_PARAMS, "passphrase" },
-		{ "rsa", "RFC4716", "", E_AUTH, "use an Ed25519 or ECDSA key" },
 		{ "rsa", "PEM", "", E_AUTH, "use an Ed25519 or ECDSA key" },
+		{ "rsa", "RFC4716", "", E_AUTH, "use an Ed25519 or ECDSA key" },
 	};
 	struct ssh_target target;
 	struct sshd s;
