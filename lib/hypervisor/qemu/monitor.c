@@ -82,6 +82,16 @@ monitor_status(struct json_object *result, enum hv_run_state *ret_state)
 	return false;
 }
 
+/* Before anything else that is told after a silence. */
+static void
+tell_responsive(struct machine *m)
+{
+	if (!m->tell_responsive)
+		return;
+	m->tell_responsive = false;
+	machine_tell(m, HV_EV_RESPONSIVE, NULL);
+}
+
 static void
 enter_state(struct machine *m, enum hv_run_state state, const char *detail)
 {
@@ -90,7 +100,8 @@ enter_state(struct machine *m, enum hv_run_state state, const char *detail)
 	m->state = state;
 	if (m->phase != PHASE_ALIVE)
 		return;
-	for (size_t i = 0; i < ARRAY_LEN(entries); i++)
+	tell_responsive(m);
+	for (size_t i = 0; i < ARRAY_LEN(entries) && !m->dead; i++)
 		if (entries[i].state == state)
 			machine_tell(m, entries[i].kind, detail);
 }
@@ -100,10 +111,7 @@ enter_state(struct machine *m, enum hv_run_state state, const char *detail)
 static void
 finish_requery(struct machine *m, enum hv_run_state state, const char *detail)
 {
-	if (m->tell_responsive) {
-		m->tell_responsive = false;
-		machine_tell(m, HV_EV_RESPONSIVE, NULL);
-	}
+	tell_responsive(m);
 	if (!m->dead)
 		enter_state(m, state, detail);
 }

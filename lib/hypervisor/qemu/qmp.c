@@ -227,14 +227,17 @@ take_line(struct qmp *qmp, json_object *doc)
 		greeted(qmp, greeting);
 		return true;
 	}
+	if (event == NULL && id == NULL)
+		return false;
+	set_silent(qmp, false);
+	if (qmp->dead)
+		return true;
 	if (json_object_is_type(event, json_type_string)) {
 		qmp->handler->on_event(qmp->arg, json_object_get_string(event), member(doc, "data"));
 		return true;
 	}
 	if (json_object_is_type(id, json_type_int)) {
-		set_silent(qmp, false);
-		if (!qmp->dead)
-			replied(qmp, doc, id);
+		replied(qmp, doc, id);
 		return true;
 	}
 	return false;
