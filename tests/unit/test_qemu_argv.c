@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * The command line as data: what a person chose stays inside its value. */
+#include <json-c/json.h>
+#include <string.h>
+
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/hypervisor/qemu/machine.h"
+#include "tests/unit/unit.h"
+
+static const char evil[] = "/data/a,\"b\",readonly=off 'c' id=x\\/vms/1";
+
+static struct strings
+build(struct vm_spec *spec, const char *base_path, bool seed, const char *accel)
+{
+	struct hv_config config = { .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
+		.name = spec->name, .dir = evil, .run_dir = "/run/vmm/1", .mac = "52:54:00:00:00:01",
+		.spec = spec };
+	struct qemu_disk disk = { (char *)(uintptr_t)base_path, (char *)(uintptr_t)"qcow2" };
+	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
+		.disk = &disk, .accel = accel, .seed = seed };
+	struct strings argv;
+
+	qemu_argv_build(&plan, &argv);
+	return argv;
+}
+
+static void
+done(struct strings *argv)
+{
+	for (size_t i = 0; i < argv->count; i++)
+		free(argv->items[i]);
+	free(argv->items);
+}
+
+static size_t
+count(const struct strings *argv, const char *word)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < argv->count; i++)
+		n += strstr(argv->items[i], word) != NULL;
+	return n;
+}
+
+static bool
+has(const struct strings *argv, const char *option, const char *value)
+{
+	for (size_t i = 0; i + 1 < argv->count; i++)
+		if (str_eq(argv->items[i], option) && str_eq(argv->items[i + 1], value))
+			return true;
+	return false;
+}
+
+/* The object of an option whose member has the value; NULL: none.  Owned. */
+static json_object *
+find(const struct strings *argv, const char *option, const char *key, const char *value)
+{
+	for (size_t i = 0; i + 1 < argv->count; i++) {
+		json_object *doc, *member = NULL;
+
+		if (!str_eq(argv->items[i], option) || argv->items[i + 1][0] != '{')
+			continue;
+		doc = json_tokener_parse(argv->items[i + 1]);
+		ck_assert_ptr_nonnull(doc);
+		if (json_object_object_get_ex(doc, key, &member) &&
+		    str_eq(json_object_get_string(member), value))
+			return doc;
+		json_object_put(doc);
+	}
+	return NULL;
+}
+
+static const char *
+text(json_object *doc, const char *key)
+{
+	json_object *value = NULL;
+
+	ck_assert_msg(json_object_object_get_ex(doc, key, &value), "no %s", key);
+	return json_object_get_string(value);
+}
+
+static struct vm_spec
+plain_spec(void)
+{
+	return (struct vm_spec){ .present = true, .name = (char *)(uintptr_t)"web", .vcpus = 2,
+		.memory_bytes = (512 << 20) + 1 };
+}
+
+START_TEST(argv__hostile_folder__stays_one_value)
+{
+	struct vm_spec spec = plain_spec();
+	struct strings argv = build(&spec, evil, true, "tcg");
+	json_object *disk = find(&argv, "-blockdev", "node-name", "disk-file");
+	CLEANUP_FREE char *path = xasprintf("%s/disk.qcow2", evil);
+
+	ck_assert_str_eq(text(disk, "filename"), path);
+	ck_assert_str_eq(text(disk, "locking"), "on");
+	json_object_put(disk);
+	/* In that one place alone: image and seed come as descriptors. */
+	ck_assert_uint_eq(count(&argv, "vms/1"), 1);
+	done(&argv);
+}
+END_TEST
+
+START_TEST(argv__disk__whole_graph_is_given)
+{
+	struct vm_spec spec = plain_spec();
+	struct strings argv = build(&spec, "/images/base", true, "tcg");
+	json_object *overlay = find(&argv, "-blockdev", "node-name", "disk");
+	json_object *image = find(&argv, "-blockdev", "node-name", "image");
+	json_object *root = find(&argv, "-device", "id", "root");
+	json_object *backing = NULL;
+
+	ck_assert_str_eq(text(overlay, "backing"), "image");
+	ck_assert(json_object_object_get_ex(image, "backing", &backing) && backing == NULL);
+	ck_assert_str_eq(text(image, "read-only"), "true");
+	ck_assert_str_eq(text(root, "driver"), "virtio-blk-pci");
+	ck_assert_str_eq(text(root, "werror"), "enospc");
+	json_object_put(overlay);
+	json_object_put(image);
+	json_object_put(root);
+	done(&argv);
+	argv = build(&spec, NULL, false, "tcg");
+	overlay = find(&argv, "-blockdev", "node-name", "disk");
+	ck_assert(json_object_object_get_ex(overlay, "backing", &backing) && backing == NULL);
+	json_object_put(overlay);
+	ck_assert_uint_eq(count(&argv, "smbios"), 0);
+	ck_assert_uint_eq(count(&argv, "scsi-cd"), 0);
+	done(&argv);
+}
+END_TEST
+
+START_TEST(argv__always__confined_and_versioned)
+{
+	struct vm_spec spec = plain_spec();
+	struct strings argv = build(&spec, NULL, true, "kvm");
+
+	ck_assert(has(&argv, "-sandbox",
+	    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
+	ck_assert(has(&argv, "-smbios", "type=1,serial=ds=nocloud"));
+	ck_assert(has(&argv, "-accel", "kvm") && has(&argv, "-cpu", "host"));
+	ck_assert(has(&argv, "-m", "513M")); /* rounded up, and the same as its backend */
+	ck_assert_uint_eq(count(&argv, "-nodefaults"), 1);
+	ck_assert_uint_eq(count(&argv, "-no-shutdown"), 1);
+	ck_assert_uint_eq(count(&argv, "pc-q35-7.2,"), 1);
+	ck_assert_uint_eq(count(&argv, "-daemonize"), 0);
+	done(&argv);
+	argv = build(&spec, NULL, true, "tcg");
+	ck_assert(has(&argv, "-accel", "tcg,thread=multi,tb-size=128") && has(&argv, "-cpu", "max"));
+	done(&argv);
+}
+END_TEST
+
+START_TEST(argv__network__user_or_none)
+{
+	struct vm_spec spec = plain_spec();
+	struct strings argv = build(&spec, NULL, false, "tcg");
+	json_object *nic = find(&argv, "-device", "id", "nic0");
+
+	ck_assert_str_eq(text(nic, "mac"), "52:54:00:00:00:01");
+	json_object_put(nic);
+	ck_assert_uint_eq(count(&argv, "tcp:127.0.0.1:0-:22"), 1);
+	done(&argv);
+	spec.network = (struct network_spec){ .present = true, .type = NETWORK_NONE };
+	argv = build(&spec, NULL, false, "tcg");
+	ck_assert_uint_eq(count(&argv, "virtio-net"), 0);
+	ck_assert_uint_eq(count(&argv, "-netdev"), 0);
+	done(&argv);
+}
+END_TEST
+
+START_TEST(monitor__usernet__the_port_of_ssh)
+{
+	static const char info[] =
+	    "Hub -1 (net0):\r\n"
+	    "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
+	    "  TCP[ESTABLISHED]   20       127.0.0.1 50000       10.0.2.15    22     0     0\r\n"
+	    "  TCP[HOST_FORWARD]  15       127.0.0.1 40001       10.0.2.15    80     0     0\r\n"
+	    "  TCP[HOST_FORWARD]  14       127.0.0.1 38471       10.0.2.15    22     0     0\r\n";
+
+	ck_assert_uint_eq(monitor_ssh_port(info), 38471);
+	ck_assert_uint_eq(monitor_ssh_port("nothing\n"), 0);
+	ck_assert_uint_eq(monitor_ssh_port(""), 0);
+	ck_assert_uint_eq(monitor_ssh_port(NULL), 0);
+}
+END_TEST
+
+START_TEST(monitor__status__every_word_of_qemu)
+{
+	/* clang-format off */
+	static const struct { const char *word; enum hv_run_state state; } rows[] = {
+		{ "running", HV_RUNNING }, { "paused", HV_PAUSED }, { "prelaunch", HV_PRELAUNCH },
+		{ "shutdown", HV_SHUTDOWN }, { "guest-panicked", HV_PANICKED },
+		{ "io-error", HV_IO_ERROR }, { "internal-error", HV_PANICKED },
+		{ "inmigrate", HV_PRELAUNCH }, { "watchdog", HV_PAUSED }, { "suspended", HV_PAUSED },
+	};
+	/* clang-format on */
+	enum hv_run_state state;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		CLEANUP_FREE char *line = xasprintf("{\"status\": \"%s\"}", rows[i].word);
+		json_object *doc = json_tokener_parse(line);
+
+		ck_assert_msg(monitor_status(doc, &state), "%s", rows[i].word);
+		ck_assert_int_eq(state, rows[i].state);
+		json_object_put(doc);
+	}
+	ck_assert(!monitor_status(NULL, &state));
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("qemu_argv");
+
+	UNIT_CASE(s, argv__hostile_folder__stays_one_value);
+	UNIT_CASE(s, argv__disk__whole_graph_is_given);
+	UNIT_CASE(s, argv__always__confined_and_versioned);
+	UNIT_CASE(s, argv__network__user_or_none);
+	UNIT_CASE(s, monitor__usernet__the_port_of_ssh);
+	UNIT_CASE(s, monitor__status__every_word_of_qemu);
+	return unit_main(s);
+}
