@@ -21,13 +21,6 @@ static void on_closed(void *arg, int errno_value);
 
 static const struct stream_handler handler = { on_input, on_drained, on_closed };
 
-/* on_input is called soon, if anything is buffered. */
-static void
-look_again(struct connection *c)
-{
-	stream_set_handler(c->stream, &handler, c);
-}
-
 void
 connection_create(struct server *server, int fd, const struct peer *peer)
 {
@@ -52,6 +45,8 @@ connection_close(struct connection *c)
 	c->busy++;
 	TAILQ_REMOVE(&c->server->connections, c, link);
 	c->server->count--;
+	if (c->again)
+		TAILQ_REMOVE(&c->server->again, c, again_link);
 	stream_destroy(TAKE(c->stream));
 	requests_orphan(c);
 	while (!LIST_EMPTY(&c->batches))
@@ -67,6 +62,8 @@ leave(struct connection *c)
 		return;
 	if (c->dead)
 		free(c);
+	else if (c->hung_up && !c->again)
+		connection_close(c);
 	else
 		connection_settle(c);
 }
@@ -74,7 +71,16 @@ leave(struct connection *c)
 static bool
 reads(const struct connection *c)
 {
-	return !c->dead && !c->stalled && !c->finishing;
+	return !c->dead && !c->stalled && !c->full && !c->finishing;
+}
+
+/* Reads on, or leaves what comes in the socket, where it holds the client back. */
+static void
+update_reading(struct connection *c)
+{
+	stream_pause(c->stream, !reads(c));
+	if (reads(c))
+		server_again(c);
 }
 
 /* ---- out ---- */
@@ -88,16 +94,24 @@ set_deadline(struct connection *c, uint64_t *deadline_ms, uint64_t delay_ms)
 	server_tick_start(c->server);
 }
 
+static void
+expect_drain(struct connection *c)
+{
+	c->sent_seen = c->written - stream_queued(c->stream);
+	set_deadline(c, &c->drain_deadline_ms, c->server->drain_timeout_ms);
+}
+
 void
 connection_send(struct connection *c, const char *line, size_t len)
 {
 	stream_write(c->stream, line, len);
+	c->written += len;
 	if (c->stalled || stream_queued(c->stream) <= WIRE_QUEUE_HIGH)
 		return;
 	/* Who does not read is not read from. */
 	c->stalled = true;
-	stream_pause(c->stream, true);
-	set_deadline(c, &c->drain_deadline_ms, WIRE_DRAIN_MS);
+	update_reading(c);
+	expect_drain(c);
 }
 
 void
@@ -118,8 +132,7 @@ drained(struct connection *c)
 	if (!c->stalled)
 		return;
 	c->stalled = false;
-	stream_pause(c->stream, false);
-	look_again(c);
+	update_reading(c);
 }
 
 static void
@@ -135,13 +148,17 @@ finish(struct connection *c)
 	c->finishing = true;
 	c->line_deadline_ms = 0;
 	if (stream_queued(c->stream) > 0)
-		set_deadline(c, &c->drain_deadline_ms, WIRE_DRAIN_MS);
+		expect_drain(c);
 	stream_finish(c->stream);
 }
 
 void
 connection_settle(struct connection *c)
 {
+	if (c->full && !c->dead && c->in_flight < WIRE_IN_FLIGHT_MAX) {
+		c->full = false;
+		update_reading(c);
+	}
 	if (c->eof && c->busy == 0 && !c->dead && !c->stalled && !c->finishing &&
 	    c->in_flight == 0 && LIST_EMPTY(&c->batches) && LIST_EMPTY(&c->subscriptions) &&
 	    stream_buffered(c->stream) == 0)
@@ -181,7 +198,6 @@ take_line(struct connection *c, const char *text, size_t len)
 		connection_send_error(c, NULL, &err);
 	} else {
 		dispatch_line(c, &line, fds);
-		rpc_line_done(&line);
 	}
 	wire_fds_release(fds);
 }
@@ -214,6 +230,18 @@ take_rest(struct connection *c)
 	take_line(c, text, len);
 }
 
+/* As many requests as a connection may have wait for their ends: no more is read until one has
+ * ended.  Nothing tells meanwhile that the client is gone, except looking. */
+static void
+fill_up(struct connection *c)
+{
+	if (c->dead || c->in_flight < WIRE_IN_FLIGHT_MAX)
+		return;
+	c->full = true;
+	update_reading(c);
+	server_tick_start(c->server);
+}
+
 static void
 take_lines(struct connection *c)
 {
@@ -221,9 +249,13 @@ take_lines(struct connection *c)
 	char *line = NULL;
 	size_t len;
 
+	if (c->beginning != NULL && reads(c)) {
+		dispatch_more(c);
+		fill_up(c);
+	}
 	for (int lines = 0; reads(c); lines++) {
 		if (lines == LINES_A_TURN) {
-			look_again(c); /* others wait */
+			server_again(c); /* others wait */
 			return;
 		}
 		line = stream_line(c->stream, RPC_LINE_MAX, &len, &overlong);
@@ -231,6 +263,7 @@ take_lines(struct connection *c)
 			break;
 		c->line_deadline_ms = 0;
 		take_line(c, line, len);
+		fill_up(c);
 	}
 	if (!reads(c))
 		return;
@@ -239,14 +272,12 @@ take_lines(struct connection *c)
 	else if (c->eof)
 		take_rest(c);
 	else if (stream_buffered(c->stream) > 0)
-		set_deadline(c, &c->line_deadline_ms, WIRE_LINE_MS);
+		set_deadline(c, &c->line_deadline_ms, c->server->line_timeout_ms);
 }
 
-static void
-on_input(void *arg)
+void
+connection_turn(struct connection *c)
 {
-	struct connection *c = arg;
-
 	c->busy++;
 	if (stream_at_eof(c->stream) && !c->eof) {
 		c->eof = true;
@@ -254,6 +285,12 @@ on_input(void *arg)
 	}
 	take_lines(c);
 	leave(c);
+}
+
+static void
+on_input(void *arg)
+{
+	connection_turn(arg);
 }
 
 void
@@ -285,18 +322,31 @@ line_too_slow(struct connection *c)
 	struct err err;
 
 	log_debug("pid %ld began a line and did not end it", (long)c->peer.pid);
-	err_set(&err, E_TIMEOUT, "a line was begun and not ended within %d seconds",
-	    WIRE_LINE_MS / 1000);
+	err_set(&err, E_TIMEOUT, "a line was begun and not ended within %u ms",
+	    c->server->line_timeout_ms);
 	connection_send_error(c, NULL, &err);
 	finish(c);
+}
+
+/* Slow is fine; taking nothing at all for so long is not. */
+static void
+watch_drain(struct connection *c, uint64_t now_ms)
+{
+	uint64_t sent = c->written - stream_queued(c->stream);
+
+	if (sent != c->sent_seen) {
+		c->sent_seen = sent;
+		c->drain_deadline_ms = now_ms + c->server->drain_timeout_ms;
+	}
+	if (stream_queued(c->stream) <= WIRE_QUEUE_LOW && !c->finishing)
+		drained(c);
 }
 
 bool
 connection_tick(struct connection *c, uint64_t now_ms)
 {
-	if (c->drain_deadline_ms != 0 && stream_queued(c->stream) <= WIRE_QUEUE_LOW &&
-	    !c->finishing)
-		drained(c);
+	if (c->drain_deadline_ms != 0)
+		watch_drain(c, now_ms);
 	if (c->drain_deadline_ms != 0 && now_ms >= c->drain_deadline_ms) {
 		log_info("closing on pid %ld: it does not read its answers", (long)c->peer.pid);
 		connection_close(c);
@@ -305,15 +355,21 @@ connection_tick(struct connection *c, uint64_t now_ms)
 	if (c->line_deadline_ms != 0 && now_ms >= c->line_deadline_ms)
 		line_too_slow(c);
 	/* Half closed is fine, as long as the other half is there. */
-	if (c->eof && stream_hung_up(c->stream)) {
+	if ((c->eof || c->full) && stream_hung_up(c->stream)) {
 		connection_close(c);
 		return false;
 	}
-	return c->drain_deadline_ms != 0 || c->line_deadline_ms != 0 || c->eof;
+	return c->drain_deadline_ms != 0 || c->line_deadline_ms != 0 || c->eof || c->full;
 }
 
 static void
 on_closed(void *arg, int errno_value)
 {
-	connection_close(arg);
+	struct connection *c = arg;
+
+	/* Who sends notifications and leaves still has them taken. */
+	if (errno_value == 0 && c->again && reads(c))
+		c->hung_up = true;
+	else
+		connection_close(c);
 }

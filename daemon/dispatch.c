@@ -30,21 +30,15 @@ unknown_method(const char *wire, struct err *err)
 	return E_METHOD;
 }
 
-/* May this connection begin one more? */
+/* Does this connection still take requests? */
 static int
-check_room(const struct connection *c, struct err *err)
+check_open(const struct connection *c, struct err *err)
 {
 	if (c->server->refusing)
 		return err_set(err, E_SHUTDOWN, "vmmd is going down");
 	if (c->upgrading != NULL)
 		return err_set(
 		    err, E_REQUEST, "the request before this one takes the connection over");
-	if (c->in_flight > WIRE_IN_FLIGHT_MAX) {
-		err_set(err, E_LIMIT, "%d requests of this connection are not answered yet",
-		    WIRE_IN_FLIGHT_MAX);
-		err_hint(err, "wait for answers, or use another connection");
-		return E_LIMIT;
-	}
 	return 0;
 }
 
@@ -58,7 +52,7 @@ check_call(const struct connection *c, const struct rpc_call *call,
 		*err = *call->invalid;
 		return (int)err->code;
 	}
-	rc = check_room(c, err);
+	rc = check_open(c, err);
 	if (rc != 0)
 		return rc;
 	*ret_method = method_find(call->method, strlen(call->method));
@@ -137,16 +131,38 @@ dispatch(struct connection *c, struct rpc_call *call, struct batch *batch, struc
 }
 
 void
+dispatch_more(struct connection *c)
+{
+	struct batch *batch = c->beginning;
+
+	/* A handler may end the connection, and the batch with it. */
+	while (!c->dead && batch->begun < batch->line.count) {
+		if (c->in_flight >= WIRE_IN_FLIGHT_MAX)
+			return;
+		dispatch(c, &batch->line.calls[batch->begun++], batch, batch->fds);
+	}
+	if (c->dead)
+		return;
+	c->beginning = NULL;
+	batch_seal(c, batch);
+}
+
+void
 dispatch_line(struct connection *c, struct rpc_line *line, struct wire_fds *fds)
 {
-	struct batch *batch = NULL;
+	struct batch *batch;
 
-	if (line->batch) {
-		batch = xcalloc(1, sizeof(*batch));
-		LIST_INSERT_HEAD(&c->batches, batch, link);
+	if (!line->batch) {
+		dispatch(c, &line->calls[0], NULL, fds);
+		rpc_line_done(line);
+		return;
 	}
-	for (size_t i = 0; i < line->count && !c->dead; i++)
-		dispatch(c, &line->calls[i], batch, fds);
-	if (batch != NULL && !c->dead)
-		batch_seal(c, batch);
+	batch = xcalloc(1, sizeof(*batch));
+	batch->line = *line;
+	batch->fds = fds;
+	if (fds != NULL)
+		fds->references++;
+	LIST_INSERT_HEAD(&c->batches, batch, link);
+	c->beginning = batch;
+	dispatch_more(c);
 }

@@ -74,7 +74,7 @@ clear_place(
 		return refuse(err, E_FAILED, path,
 		    S_ISLNK(st.st_mode) ? "a symbolic link stands there" : "it is not a socket",
 		    "remove it, or give another --socket");
-	if (st.st_uid != geteuid() && geteuid() != 0)
+	if (st.st_uid != geteuid())
 		return refuse(err, E_PERMISSION, path, "the socket there belongs to another user",
 		    "give another --socket");
 	rc = probe(addr, path, err);

@@ -10,10 +10,27 @@
 #include <unistd.h>
 
 #include "daemon/server.h"
+#include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 
 enum { FIRST_FD = 3, MAX_FDS = 64 };
+
+/* Under a name that no child of ours knows: what it would say is not ours. */
+#define OWN_NOTIFY_SOCKET "VMMD_NOTIFY_SOCKET"
+
+static void
+keep_from_children(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+
+	if (path != NULL)
+		setenv(OWN_NOTIFY_SOCKET, path, 1);
+	unsetenv("NOTIFY_SOCKET");
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+}
 
 int
 notify_listen_fd(void)
@@ -24,12 +41,12 @@ notify_listen_fd(void)
 		    wanted == (uint64_t)getpid() && str_to_u64(count, &fds) && fds > 0 &&
 		    fds <= MAX_FDS;
 
-	/* Not for our children. */
-	unsetenv("LISTEN_PID");
-	unsetenv("LISTEN_FDS");
-	unsetenv("LISTEN_FDNAMES");
+	keep_from_children();
 	if (!ours)
 		return -1;
+	if (fds > 1)
+		log_warn("systemd passed %llu sockets; the first alone is used",
+		    (unsigned long long)fds);
 	for (int fd = FIRST_FD; fd < FIRST_FD + (int)fds; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 	for (int fd = FIRST_FD + 1; fd < FIRST_FD + (int)fds; fd++)
@@ -40,7 +57,7 @@ notify_listen_fd(void)
 bool
 notify_send(const char *state)
 {
-	const char *path = getenv("NOTIFY_SOCKET");
+	const char *path = getenv(OWN_NOTIFY_SOCKET);
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	size_t len = path != NULL ? strlen(path) : 0;
 	CLEANUP_FD int fd = -1;

@@ -84,6 +84,8 @@ void
 batch_destroy(struct batch *batch)
 {
 	LIST_REMOVE(batch, link);
+	rpc_line_done(&batch->line);
+	wire_fds_release(batch->fds);
 	sbuf_done(&batch->out);
 	free(batch);
 }
@@ -99,13 +101,14 @@ batch_check(struct connection *c, struct batch *batch)
 		connection_send(c, batch->out.data, batch->out.len);
 	}
 	batch_destroy(batch);
-	connection_settle(c);
 }
 
 void
 batch_seal(struct connection *c, struct batch *batch)
 {
 	batch->whole = true;
+	rpc_line_done(&batch->line);
+	wire_fds_release(TAKE(batch->fds));
 	batch_check(c, batch);
 }
 
@@ -136,41 +139,52 @@ send_scratch(struct connection *c, struct sbuf *out)
 		sbuf_done(out);
 }
 
+/* The connection has nothing more to do with the request. */
 static void
-end(struct request *request)
+leave_connection(struct request *request)
 {
 	struct connection *c = request->connection;
 	struct batch *batch = request->batch;
 
-	if (c != NULL) {
-		LIST_REMOVE(request, link);
-		c->in_flight--;
-		if (c->upgrading == request)
-			c->upgrading = NULL;
-	}
-	wire_fds_release(request->fds);
-	free(request->id);
-	free(request);
-	if (c == NULL)
-		return;
+	LIST_REMOVE(request, link);
+	request->connection = NULL;
+	request->batch = NULL;
+	c->in_flight--;
+	if (c->upgrading == request)
+		c->upgrading = NULL;
 	if (batch != NULL) {
 		batch->pending--;
 		batch_check(c, batch);
-	} else {
-		connection_settle(c);
 	}
+	connection_settle(c);
+}
+
+static void
+end(struct request *request)
+{
+	if (request->connection != NULL)
+		leave_connection(request);
+	wire_fds_release(request->fds);
+	free(request->id);
+	free(request);
+}
+
+static void
+answer_error(struct request *request, const struct err *err)
+{
+	struct sbuf *out = begin_answer(request);
+
+	if (out == NULL)
+		return;
+	rpc_error(out, request->id, err);
+	if (request->batch == NULL)
+		send_scratch(request->connection, out);
 }
 
 void
 request_fail(struct request *request, const struct err *err)
 {
-	struct sbuf *out = begin_answer(request);
-
-	if (out != NULL) {
-		rpc_error(out, request->id, err);
-		if (request->batch == NULL)
-			send_scratch(request->connection, out);
-	}
+	answer_error(request, err);
 	end(request);
 }
 
@@ -402,4 +416,19 @@ requests_orphan(struct connection *c)
 		if (subscription->on_gone != NULL)
 			subscription->on_gone(subscription->arg);
 	}
+}
+
+void
+requests_fail_all(struct connection *c, const struct err *err)
+{
+	c->busy++; /* an answer may be the last thing that it waited for */
+	while (!LIST_EMPTY(&c->requests)) {
+		struct request *request = LIST_FIRST(&c->requests);
+
+		answer_error(request, err);
+		leave_connection(request);
+		if (request->on_gone != NULL)
+			request->on_gone(request->arg);
+	}
+	c->busy--;
 }

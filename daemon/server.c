@@ -4,6 +4,7 @@
 #include "daemon/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +92,31 @@ accepted(struct server *server, int fd)
 	connection_create(server, fd, &peer);
 }
 
+static int
+open_spare(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Without a descriptor for it a client would wait and never learn why; one is kept for this. */
+static void
+drop_one(struct server *server)
+{
+	struct err err;
+	int fd;
+
+	if (server->spare_fd < 0)
+		return;
+	close(TAKE_FD(server->spare_fd));
+	fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0) {
+		err_set(&err, E_LIMIT, "vmmd has no descriptors left");
+		err_hint(&err, "try again soon; LimitNOFILE= of its service is the limit");
+		turn_away(fd, &err);
+	}
+	server->spare_fd = open_spare();
+}
+
 static void
 on_acceptable(void *arg, unsigned events)
 {
@@ -109,6 +135,8 @@ on_acceptable(void *arg, unsigned events)
 			return;
 		/* The one waiting would wake us again and again, and could not be taken. */
 		log_warn("can not accept a connection: %s", strerror(errno));
+		if (errno == EMFILE || errno == ENFILE)
+			drop_one(server);
 		watch_set(server->watch, 0);
 		timer_arm(server->pause, ACCEPT_PAUSE_MS);
 		return;
@@ -137,14 +165,62 @@ on_tick(void *arg)
 		needed |= connection_tick(c, now_ms);
 	}
 	if (needed)
-		timer_arm(server->tick, WIRE_TICK_MS);
+		timer_arm(server->tick, server->tick_ms);
 }
 
 void
 server_tick_start(struct server *server)
 {
 	if (!timer_armed(server->tick))
-		timer_arm(server->tick, WIRE_TICK_MS);
+		timer_arm(server->tick, server->tick_ms);
+}
+
+static void
+on_turn(void *arg)
+{
+	struct server *server = arg;
+	struct connection *c;
+	size_t turns = 0;
+
+	/* Those that ask again during this turn wait for the next. */
+	TAILQ_FOREACH(c, &server->again, again_link)
+	turns++;
+	for (; turns > 0 && (c = TAILQ_FIRST(&server->again)) != NULL; turns--) {
+		TAILQ_REMOVE(&server->again, c, again_link);
+		c->again = false;
+		connection_turn(c);
+	}
+	if (!TAILQ_EMPTY(&server->again))
+		timer_arm(server->turn, 0);
+}
+
+void
+server_again(struct connection *c)
+{
+	struct server *server = c->server;
+
+	if (c->again)
+		return;
+	c->again = true;
+	TAILQ_INSERT_TAIL(&server->again, c, again_link);
+	timer_arm(server->turn, 0);
+}
+
+static unsigned
+or_default(unsigned wanted, unsigned fallback)
+{
+	return wanted != 0 ? wanted : fallback;
+}
+
+/* Often enough for the shortest of its limits. */
+static unsigned
+tick_for(const struct server *server)
+{
+	unsigned shortest = server->line_timeout_ms < server->drain_timeout_ms
+				? server->line_timeout_ms
+				: server->drain_timeout_ms;
+
+	return shortest / 4 < WIRE_TICK_MS ? shortest / 4 + 1 : WIRE_TICK_MS;
 }
 
 int
@@ -160,10 +236,16 @@ server_create(struct vmmd *vmmd, struct loop *loop, const struct server_options 
 	server->system = options->system;
 	server->max_connections = options->max_connections;
 	server->max_per_uid = options->max_per_uid;
+	server->line_timeout_ms = or_default(options->line_timeout_ms, WIRE_LINE_MS);
+	server->drain_timeout_ms = or_default(options->drain_timeout_ms, WIRE_DRAIN_MS);
+	server->tick_ms = tick_for(server);
 	server->fd = -1;
+	server->spare_fd = open_spare();
 	TAILQ_INIT(&server->connections);
+	TAILQ_INIT(&server->again);
 	server->pause = timer_create_on(loop, accept_again, server);
 	server->tick = timer_create_on(loop, on_tick, server);
+	server->turn = timer_create_on(loop, on_turn, server);
 	rc = listen_open(options, server, err);
 	if (rc != 0) {
 		server_destroy(server);
@@ -205,14 +287,24 @@ say_farewell(struct server *server)
 void
 server_destroy(struct server *server)
 {
+	struct connection *c;
+	struct err err;
+
 	if (server == NULL)
 		return;
 	server_stop_accepting(server);
+	err_set(&err, E_SHUTDOWN, "vmmd is going down");
+	err_hint(&err, "what it had begun is taken up when it is back");
+	TAILQ_FOREACH(c, &server->connections, link)
+	requests_fail_all(c, &err);
 	say_farewell(server);
 	while (!TAILQ_EMPTY(&server->connections))
 		connection_close(TAILQ_FIRST(&server->connections));
 	timer_destroy(server->pause);
 	timer_destroy(server->tick);
+	timer_destroy(server->turn);
+	if (server->spare_fd >= 0)
+		close(server->spare_fd);
 	sbuf_done(&server->scratch);
 	free(server);
 }

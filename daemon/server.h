@@ -20,6 +20,8 @@ struct server_options {
 	bool system;		 /* 0660 and a cap for each uid; else 0600 and only our uid and root */
 	const char *group;	 /* system: of the socket; NULL: leave it */
 	unsigned max_connections, max_per_uid;
+	unsigned line_timeout_ms;  /* for the end of a line that was begun; 0: 10 s */
+	unsigned drain_timeout_ms; /* for a client that takes nothing of a full queue; 0: 30 s */
 	method_fn *const *handlers; /* by enum method_id */
 };
 
@@ -35,7 +37,8 @@ size_t server_connections(const struct server *server);
 bool authz(const struct peer *peer, enum method_access access, bool system);
 
 /* daemon/notify.c: systemd's protocol.  False, and nothing happens, without systemd. */
-int notify_listen_fd(void); /* -1: not activated by a socket */
+/* -1: not activated by a socket.  Called once, first: it also hides both from our children. */
+int notify_listen_fd(void);
 bool notify_send(const char *state); /* "READY=1\nSTATUS=…" */
 
 /* daemon/handlers.c: the table that methods.def makes; a missing handler fails to link. */
