@@ -148,7 +148,8 @@ gather(struct seed_work *w, struct seed_parts *parts, struct seed *seed, struct 
 
 	if (rc == 0 && ci->user_data.kind == FILE_PATH)
 		rc = fs_read(ci->user_data.path, MAX_FILE, &parts->user_data, &parts->user_data_len, err);
-	else if (rc == 0)
+	/* user-data makes its own users, unless a key was given besides. */
+	if (rc == 0 && (ci->user_data.kind != FILE_PATH || ci->ssh_key.kind == FILE_PATH))
 		rc = authorized_keys(w, parts, err);
 	if (rc != 0)
 		return rc;
