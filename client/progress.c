@@ -10,7 +10,13 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 
-enum { REDRAW_MS = 100, LONG_PHASE_MS = 1000, MAX_PARTIAL = 16 << 10 };
+enum {
+	REDRAW_MS = 100,
+	LOOK_MS = 250,
+	WORTH_MS = 500, /* a phase that takes longer gets a line of its own */
+	LONG_PHASE_MS = 1000,
+	MAX_PARTIAL = 16 << 10,
+};
 
 void
 progress_init(struct progress *p, enum progress_style style, int fd)
@@ -251,8 +257,10 @@ take_phase(struct progress_vm *vm, struct json_object *params, const char *state
 	} else {
 		free(phase);
 	}
-	if (str_eq(state, "start"))
+	if (str_eq(state, "start")) {
 		vm->since_ms = now;
+		vm->told = false;
+	}
 	vm->took_ms = phase_ms != 0 ? phase_ms : now - vm->since_ms;
 	vm->running = !str_eq(state, "done") && !str_eq(state, "failed");
 	vm->failed = str_eq(state, "failed");
@@ -263,18 +271,30 @@ take_phase(struct progress_vm *vm, struct json_object *params, const char *state
 	vm->bytes = str_eq(json_string(params, "unit"), "bytes");
 }
 
-/* Elsewhere than on a terminal one line tells that a phase began, and one that it failed or took
- * long; counts on the way there would only fill a log.  What is no machine's is scaffolding. */
+/* Elsewhere than on a terminal one line tells that a phase lasts, and one that it failed or took
+ * long; what is over at once, and counts on the way, would only fill a log. */
 static bool
-worth_a_line(const struct progress_vm *vm, const char *state, bool begins)
+worth_a_line(const struct progress_vm *vm, const char *state)
 {
-	if (str_eq(state, "progress"))
-		return false;
-	if (str_eq(state, "note") || str_eq(state, "step"))
+	if (str_eq(state, "note") || str_eq(state, "step") || str_eq(state, "start"))
 		return vm->message != NULL;
-	if (vm->name[0] == '\0')
+	if (vm->name[0] == '\0' || str_eq(state, "progress"))
 		return false;
-	return begins || vm->failed || (str_eq(state, "done") && vm->took_ms >= LONG_PHASE_MS);
+	return vm->failed || (str_eq(state, "done") && vm->took_ms >= LONG_PHASE_MS);
+}
+
+static void
+tell_lasting(struct progress *p, uint64_t now)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		struct progress_vm *vm = &p->vms[i];
+
+		if (!vm->running || vm->told || vm->name[0] == '\0' ||
+		    now - vm->since_ms < WORTH_MS)
+			continue;
+		plain_line(p, vm, "start");
+		vm->told = true;
+	}
 }
 
 void
@@ -289,12 +309,11 @@ progress_event(struct progress *p, struct json_object *params)
 	if (str_eq(state, "output")) {
 		on_output(p, vm, params);
 	} else {
-		bool begins = str_eq(state, "start") &&
-			      !(vm->running && str_eq(vm->phase, json_string(params, "phase")));
-
 		take_phase(vm, params, state, clock_ms());
-		if (p->style == PROGRESS_PLAIN && worth_a_line(vm, state, begins))
+		if (p->style == PROGRESS_PLAIN && worth_a_line(vm, state)) {
 			plain_line(p, vm, state);
+			vm->told = true;
+		}
 	}
 	draw(p);
 	flush(p);
@@ -303,6 +322,8 @@ progress_event(struct progress *p, struct json_object *params)
 void
 progress_tick(struct progress *p)
 {
+	if (p->style == PROGRESS_PLAIN)
+		tell_lasting(p, clock_ms());
 	draw(p);
 	flush(p);
 }
@@ -310,7 +331,9 @@ progress_tick(struct progress *p)
 int
 progress_interval(const struct progress *p)
 {
-	return p->style == PROGRESS_LIVE && p->count > 0 ? REDRAW_MS : -1;
+	if (p->count == 0 || p->style == PROGRESS_NONE)
+		return -1;
+	return p->style == PROGRESS_LIVE ? REDRAW_MS : LOOK_MS;
 }
 
 void

@@ -22,6 +22,7 @@ struct progress_vm {
 	char *message; /* printable; NULL: none */
 	bool running;
 	bool failed;
+	bool told;                  /* PROGRESS_PLAIN: the phase has its line */
 	uint64_t since_ms, took_ms; /* of the phase, our clock */
 	uint64_t done, total;
 	bool bytes;
@@ -41,7 +42,7 @@ struct progress {
 void progress_init(struct progress *p, enum progress_style style, int fd);
 /* params of operation.progress */
 void progress_event(struct progress *p, struct json_object *params);
-/* Draws the times anew; call it every progress_interval ms (-1: never). */
+/* Draws the times anew, or tells what lasts; call it every progress_interval ms (-1: never). */
 void progress_tick(struct progress *p);
 int progress_interval(const struct progress *p);
 /* A line that stays, past the block. */

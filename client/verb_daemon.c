@@ -1,31 +1,56 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 #include <json-c/json.h>
+#include <poll.h>
 #include <stdio.h>
 
 #include "client/call.h"
 #include "client/conn.h"
 #include "client/json.h"
 #include "client/out.h"
+#include "client/signals.h"
 #include "client/verbs.h"
+#include "lib/base/mem.h"
+#include "lib/base/process.h"
 #include "lib/base/str.h"
 
 enum { STOP_TIMEOUT_MS = 60000 };
 
-static void
-print_value(const struct vmctl *ctl, const char *key, json_object *value)
+static const char *
+shown(json_object *value)
 {
-	if (json_object_is_type(value, json_type_object)) {
-		json_object_object_foreach(value, inner, item)
-		    out_line(ctl, "%-16s %s: %s", key, inner,
-			json_object_is_type(item, json_type_string)
-			    ? json_object_get_string(item)
-			    : json_object_to_json_string_ext(item, JSON_C_TO_STRING_SPACED));
-		return;
+	return json_object_is_type(value, json_type_string)
+		   ? json_object_get_string(value)
+		   : json_object_to_json_string_ext(value, JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
+static void
+print_backend(const struct vmctl *ctl, json_object *backend)
+{
+	const char *why_not = json_string(backend, "why_not");
+
+	if (why_not != NULL)
+		out_line(ctl, "%-12s %s: %s", "backend", json_string(backend, "name"), why_not);
+	else
+		out_line(ctl, "%-12s %s%s", "backend", json_string(backend, "name"),
+		    json_flag(backend, "default") ? " (default)" : "");
+}
+
+/* What the daemon tells grows with its versions: every value is shown, objects one level down. */
+static void
+print_info(const struct vmctl *ctl, json_object *info)
+{
+	json_object_object_foreach(info, key, value)
+	{
+		if (str_eq(key, "backends")) {
+			for (size_t i = 0; i < json_length(value); i++)
+				print_backend(ctl, json_item(value, i));
+		} else if (json_object_is_type(value, json_type_object)) {
+			json_object_object_foreach(value, inner, item)
+			    out_line(ctl, "%-12s %s: %s", key, inner, shown(item));
+		} else {
+			out_line(ctl, "%-12s %s", key, shown(value));
+		}
 	}
-	out_line(ctl, "%-16s %s", key,
-	    json_object_is_type(value, json_type_string)
-		? json_object_get_string(value)
-		: json_object_to_json_string_ext(value, JSON_C_TO_STRING_SPACED));
 }
 
 static int
@@ -38,7 +63,7 @@ run_daemon_status(struct vmctl *ctl, void *args, struct err *err)
 	rc = call_verb(ctl, args, false, &result, err);
 	if (rc == 0) {
 		out_json(ctl, result);
-		json_object_object_foreach(result, key, value) print_value(ctl, key, value);
+		print_info(ctl, result);
 	}
 	json_object_put(result);
 	return rc;
@@ -52,27 +77,27 @@ const struct verb verb_daemon_status = {
 	.run = run_daemon_status,
 };
 
-/* It has ended when the connection has: vmmd closes its connections last. */
+/* It has ended when its process has: until then it holds its data folder.  A process that can not
+ * be watched has at least let go of its connections. */
 static int
-wait_for_end(struct vmctl *ctl, struct err *err)
+wait_for_end(struct vmctl *ctl, pid_t pid, struct err *err)
 {
-	struct err ignored = ERR_INIT;
+	struct pollfd ends[2] = { { .events = POLLIN }, { .events = POLLIN } };
+	struct process_id id;
+	CLEANUP_FD int pidfd = -1;
+	int n;
 
-	for (;;) {
-		struct json_object *message = NULL;
-
-		switch (conn_next(ctl->conn, STOP_TIMEOUT_MS, &message, &ignored)) {
-		case CONN_FAILED:
-			return 0;
-		case CONN_MESSAGE:
-			json_object_put(message);
-			break;
-		case CONN_SIGNAL:
-			return err_set(err, E_CANCELLED, "interrupted; vmmd is going down");
-		case CONN_TIMEOUT:
-			return err_set(err, E_TIMEOUT, "vmmd is still going down");
-		}
-	}
+	if (pid <= 0 || process_identify(pid, &id, NULL) != 0 ||
+	    process_open(&id, &pidfd, NULL) != 0)
+		pidfd = -1;
+	ends[0].fd = pidfd >= 0 ? pidfd : ctl->conn->fd;
+	ends[1].fd = signals_fd();
+	n = poll(ends, 2, STOP_TIMEOUT_MS);
+	if (n == 0)
+		return err_set(err, E_TIMEOUT, "vmmd is still going down");
+	if (ends[0].revents == 0)
+		return err_set(err, E_CANCELLED, "interrupted; vmmd is going down");
+	return 0;
 }
 
 static int
@@ -84,7 +109,7 @@ run_daemon_stop(struct vmctl *ctl, void *args, struct err *err)
 	ctl->no_start = true;
 	rc = call_verb(ctl, args, false, &result, err);
 	if (rc == 0)
-		rc = wait_for_end(ctl, err);
+		rc = wait_for_end(ctl, (pid_t)json_int(result, "pid"), err);
 	if (rc == 0) {
 		out_json(ctl, result);
 		out_line(ctl, "vmmd has ended; machines live on");

@@ -48,8 +48,9 @@ print_machines(const struct vmctl *ctl, struct json_object *vms)
 		bool renamed = new_name != NULL && !str_eq(name, new_name);
 
 		if (action == NULL)
-			action = json_length(json_member(vm, "problems")) > 0 ? "can not be taken over"
-									       : "can be taken over";
+			action = json_length(json_member(vm, "problems")) > 0
+				     ? "can not be taken over"
+				     : "can be taken over";
 		out_line(ctl, "%s: %s%s%s", name, action, renamed ? " as " : "",
 		    renamed ? new_name : "");
 		print_list(ctl, json_member(vm, "problems"), "problem");

@@ -43,8 +43,8 @@ provision_one(struct vmctl *ctl, const struct provision_args *a, const struct vm
 
 	if (rc != 0)
 		return rc;
-	out_line(ctl, "%s: %lld of %lld steps ran", spec->name, (long long)json_int(result, "ran"),
-	    (long long)json_int(result, "steps"));
+	out_line(ctl, "%s: %lld of %zu steps ran", spec->name, (long long)json_int(result, "ran"),
+	    spec->provision.count);
 	json_object_array_add(results, result);
 	return 0;
 }

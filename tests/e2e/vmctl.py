@@ -195,8 +195,8 @@ class Projects(Case):
         self.assertEqual(out.splitlines(), [
             "web: created", "web:   2.0s in all: boot 2.0s", "db: unchanged",
             "db:   memory: 1 GiB -> 2 GiB (stopped)"])
-        self.assertEqual(err.splitlines()[:3],
-                         ["web: boot", "web | hello", "web: boot done in 2.0s"])
+        self.assertEqual(err.splitlines()[:2],
+                         ["web | hello", "web: boot done in 2.0s"])
         self.assertIn("machine 'old' is of this VMFile's project but no longer in the file", err)
         params = daemon.asked("file.up")[0].params
         real = os.path.realpath(self.dir)

@@ -154,9 +154,7 @@ START_TEST(progress__plain__a_line_for_what_matters)
 {
 	CLEANUP_FREE char *text = written(PROGRESS_PLAIN, fill_plain);
 
-	ck_assert_str_eq(text, "web: boot\n"
-			       "db: seed\n"
-			       "web: boot done in 12s\n"
+	ck_assert_str_eq(text, "web: boot done in 12s\n"
 			       "web: provision: 1/2: a\n"
 			       "db | x\n"
 			       "web | one\n"
@@ -164,6 +162,27 @@ START_TEST(progress__plain__a_line_for_what_matters)
 			       "web | \n"
 			       "web: provision failed after 2.0s\n"
 			       "db | y\n");
+}
+END_TEST
+
+static void
+fill_lasting(struct progress *p)
+{
+	event(p, "{\"vm\":\"web\",\"phase\":\"boot\",\"state\":\"start\"}");
+	progress_tick(p);
+	p->vms[0].since_ms -= 600;
+	progress_tick(p);
+	progress_tick(p);
+	event(p, "{\"vm\":\"web\",\"phase\":\"login\",\"state\":\"start\"}");
+	p->vms[0].since_ms -= 600;
+	progress_tick(p);
+}
+
+START_TEST(progress__plain__what_lasts_is_told_once)
+{
+	CLEANUP_FREE char *text = written(PROGRESS_PLAIN, fill_lasting);
+
+	ck_assert_str_eq(text, "web: boot\nweb: login\n");
 }
 END_TEST
 
@@ -240,6 +259,7 @@ main(void)
 	UNIT_CASE(s, out__cut__whole_characters);
 	UNIT_CASE(s, term__filter__nothing_steers_the_terminal);
 	UNIT_CASE(s, progress__plain__a_line_for_what_matters);
+	UNIT_CASE(s, progress__plain__what_lasts_is_told_once);
 	UNIT_CASE(s, progress__live__block_goes_away_and_output_stays);
 	UNIT_CASE(s, progress__none__silent);
 	UNIT_CASE(s, progress__render__fits_the_terminal);
