@@ -30,9 +30,9 @@ struct console {
 	bool open; /* the backend's console is */
 };
 
-/* The last `max` bytes of the log; *ret_len 0 when there is none. */
+/* The last `max` bytes of the log before `end`; *ret_len 0 when there is none. */
 static char *
-read_tail(struct vm *vm, size_t max, size_t *ret_len)
+read_tail(struct vm *vm, size_t max, uint64_t end, size_t *ret_len)
 {
 	CLEANUP_FREE char *path = vm_path(vm, "console.log");
 	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -43,10 +43,12 @@ read_tail(struct vm *vm, size_t max, size_t *ret_len)
 	*ret_len = 0;
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_size == 0)
 		return NULL;
-	if ((off_t)max > st.st_size)
-		max = (size_t)st.st_size;
+	if (end > (uint64_t)st.st_size)
+		end = (uint64_t)st.st_size;
+	if (max > end)
+		max = (size_t)end;
 	data = xmalloc(max + 1);
-	n = pread(fd, data, max, st.st_size - (off_t)max);
+	n = pread(fd, data, max, (off_t)(end - max));
 	*ret_len = n > 0 ? (size_t)n : 0;
 	return data;
 }
@@ -107,6 +109,7 @@ console_attach(struct vm *vm, struct stream *stream, size_t history_bytes)
 {
 	struct console *console = vm->console;
 	CLEANUP_FREE char *history = NULL;
+	uint64_t end = UINT64_MAX;
 	struct err err = ERR_INIT;
 	struct client *c;
 	size_t len;
@@ -119,13 +122,14 @@ console_attach(struct vm *vm, struct stream *stream, size_t history_bytes)
 	c = xcalloc(1, sizeof(*c));
 	c->console = console;
 	c->stream = stream;
-	/* The live side begins before the history is read, and both come from the same file in the
-	 * same turn of the loop: nothing is lost or doubled in between. */
+	/* History ends where the live side begins, in the same file: nothing is lost or doubled. */
 	if (!console->open && vm->hv != NULL && vm->runtime != NULL)
 		console->open = vm->hv->ops->console_open(vm->hv, on_output, console, &err) == 0;
 	if (err.code != E_OK)
 		log_warn("console of '%s': %s", vm->spec.name, err.msg);
-	history = read_tail(vm, history_bytes, &len);
+	if (console->open)
+		end = vm->hv->ops->console_offset(vm->hv);
+	history = read_tail(vm, history_bytes, end, &len);
 	if (len > 0)
 		stream_write(stream, history, len);
 	TAILQ_INSERT_TAIL(&console->clients, c, link);
@@ -161,7 +165,7 @@ char *
 console_last_line(struct vm *vm)
 {
 	size_t len, end;
-	CLEANUP_FREE char *tail = read_tail(vm, TAIL_MAX, &len);
+	CLEANUP_FREE char *tail = read_tail(vm, TAIL_MAX, UINT64_MAX, &len);
 
 	while (len > 0 && strchr(" \r\n\t", tail[len - 1]) != NULL)
 		len--;

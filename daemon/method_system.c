@@ -51,6 +51,8 @@ backend_row(struct vmmd *vmmd, enum backend backend)
 			json_object_array_add(can,
 			    json_object_new_string(hv_capability_name((enum hv_capability)bit)));
 	json_object_object_add(row, "capabilities", can);
+	if (rc == 0)
+		json_object_object_add(row, "details", hv->ops->info(hv));
 	return row;
 }
 

@@ -244,12 +244,22 @@ static const struct result_row host_rows[] = {
 	ROW("memory_mib", INTEGER, "memory, in MiB"),
 	END
 };
+static const struct result_row backend_detail_rows[] = {
+	ROW("program",      STRING,  "what is run", MAYBE),
+	ROW("machine_type", STRING,  "of machines that start now", MAYBE),
+	ROW("accel",        STRING,  "the accelerator, once it was chosen", MAYBE),
+	ROW("accel_reason", STRING,  "why it is not kvm", MAYBE),
+	ROW("landlock",     INTEGER, "the version of Landlock that confines machines; 0: none", MAYBE),
+	ROW("own_user",     BOOLEAN, "machines run as a user of their own", MAYBE),
+	END
+};
 static const struct result_row backend_rows[] = {
 	ROW("name",         STRING,  "for the parameter backend", .words = backend_names),
 	ROW("available",    BOOLEAN, "it can be used here"),
 	ROW("default",      BOOLEAN, "it is taken when none is named"),
 	ROW("why_not",      STRING,  "why it can not be used", MAYBE),
 	ROW("capabilities", STRINGS, "what its machines can do"),
+	ROW("details",      OBJECT,  "how it runs them", MAYBE, .rows = backend_detail_rows),
 	END
 };
 static const struct result_row info_rows[] = {

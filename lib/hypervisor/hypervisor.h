@@ -117,7 +117,8 @@ struct hv_ops {
 	/* Forgets the machine; it lives on.  Pending callbacks run with E_CANCELLED first. */
 	void (*close)(struct hv_machine *m);
 
-	/* Makes the disk.  Never over an existing one; a failure leaves nothing. */
+	/* Makes the disk.  Never over an existing one; a failure leaves nothing.  image NULL: the
+	 * machine has none, which not every backend accepts (E_PARAMS). */
 	void (*prepare)(struct hv_machine *m, const struct hv_image *image, hv_done_fn *done, void *arg);
 	/* Removes what prepare and start made; a machine that was never prepared is fine. */
 	void (*unprepare)(struct hv_machine *m, hv_done_fn *done, void *arg);

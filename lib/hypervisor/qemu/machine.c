@@ -15,8 +15,9 @@
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/hypervisor/launcher/launcher.h"
 
-enum { TICK_MS = 10000, FIRST_SECOND_MS = 1000 };
+enum { TICK_MS = 10000, FIRST_SECOND_MS = 1000, FOUND_FOR_MS = 5000 };
 static const off_t console_max = 16 << 20, log_max = 4 << 20;
 
 static struct machine *
@@ -421,8 +422,11 @@ static int
 qemu_available(struct hypervisor *base, struct err *err)
 {
 	struct qemu *hv = (struct qemu *)base;
-	CLEANUP_FREE char *img = process_find("qemu-img"), *launcher = NULL;
+	CLEANUP_FREE char *img = NULL, *launcher = NULL;
 
+	if (hv->found_ms != 0 && clock_ms() - hv->found_ms < FOUND_FOR_MS)
+		return 0;
+	img = process_find("qemu-img");
 	if (hv->program == NULL || access(hv->program, X_OK) < 0) {
 		free(hv->program);
 		hv->program = process_find("qemu-system-x86_64");
@@ -442,6 +446,7 @@ qemu_available(struct hypervisor *base, struct err *err)
 	}
 	if (hv->accel == NULL)
 		hv->accel = accel_create(base->env, hv->program);
+	hv->found_ms = clock_ms();
 	return 0;
 }
 
@@ -461,6 +466,9 @@ qemu_info(struct hypervisor *base)
 		json_object_object_add(doc, "accel", json_object_new_string(choice));
 	if (why != NULL)
 		json_object_object_add(doc, "accel_reason", json_object_new_string(why));
+	/* What binds a machine's process here; 0: this kernel has no Landlock. */
+	json_object_object_add(doc, "landlock", json_object_new_int(hv->landlock));
+	json_object_object_add(doc, "own_user", json_object_new_boolean(base->env->qemu_uid >= 0));
 	return doc;
 }
 
@@ -497,6 +505,7 @@ hv_qemu_create(const struct hv_env *env)
 	hv->base.ops = &qemu_ops;
 	hv->base.env = env;
 	hv->consoles = console_hub_create(env->loop);
+	hv->landlock = confine_landlock_abi();
 	return &hv->base;
 }
 

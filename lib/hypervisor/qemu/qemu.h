@@ -20,6 +20,8 @@ struct qmp;
 struct qemu {
 	struct hypervisor base;
 	char *program; /* path of the emulator; NULL: not installed */
+	uint64_t found_ms; /* when all programs were there last */
+	int landlock; /* the version of this kernel's, 0: none */
 	struct accel *accel;
 	struct console_hub *consoles;
 };

@@ -78,8 +78,15 @@ void
 qemu_op_prepare(struct hv_machine *base, const struct hv_image *image, hv_done_fn *fn, void *arg)
 {
 	struct machine *m = (struct machine *)base;
-	struct hv_job *work = xcalloc(1, sizeof(*work));
+	struct hv_job *work;
+	struct err err = ERR_INIT;
 
+	if (image == NULL) {
+		err_set(&err, E_PARAMS, "a machine of the backend 'qemu' needs an image");
+		op_finish_soon(op_create(m, fn, arg), &err);
+		return;
+	}
+	work = xcalloc(1, sizeof(*work));
 	work->image_path = xstrdup(image->path);
 	work->image_format = xstrdup(image->format);
 	work->image_bytes = image->virtual_bytes;
