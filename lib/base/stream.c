@@ -38,6 +38,7 @@ struct stream {
 	size_t line_len;  /* bytes of the line handed out last, drained at the next call */
 	size_t searched;  /* input bytes known to hold no newline */
 	bool eof, paused, finishing, broken, closed;
+	struct timer *soon; /* calls back in a turn of the loop of its own; NULL: never needed */
 	int busy; /* callbacks running; destruction waits for them */
 	bool dead;
 };
@@ -65,6 +66,7 @@ static void
 release(struct stream *stream)
 {
 	watch_destroy(TAKE(stream->watch));
+	timer_destroy(TAKE(stream->soon));
 	for (size_t i = 0; i < stream->fd_count; i++)
 		close(stream->fds[i].fd);
 	stream->fd_count = 0;
@@ -216,15 +218,24 @@ stream_create(struct loop *loop, int fd, const struct stream_handler *handler, v
 }
 
 static void
-input_again(void *arg)
+on_soon(void *arg)
 {
 	struct stream *stream = arg;
 
-	stream->busy--; /* the hold that stream_set_handler took */
 	enter(stream);
-	if (!stream->dead && !stream->closed && (stream_buffered(stream) > 0 || stream->eof))
+	if (stream->finishing && evbuffer_get_length(stream->out) == 0)
+		report_closed(stream, 0);
+	else if (!stream->closed && (stream_buffered(stream) > 0 || stream->eof))
 		stream->handler->on_input(stream->arg);
 	leave(stream);
+}
+
+static void
+call_soon(struct stream *stream)
+{
+	if (stream->soon == NULL)
+		stream->soon = timer_create_on(stream->loop, on_soon, stream);
+	timer_arm(stream->soon, 0);
 }
 
 void
@@ -232,8 +243,7 @@ stream_set_handler(struct stream *stream, const struct stream_handler *handler, 
 {
 	stream->handler = handler;
 	stream->arg = arg;
-	stream->busy++;
-	loop_post(stream->loop, input_again, stream);
+	call_soon(stream);
 }
 
 int
@@ -343,8 +353,10 @@ stream_take_fds(struct stream *stream, int *fds, size_t max)
 			close(stream->fds[used].fd);
 		used++;
 	}
-	memmove(stream->fds, stream->fds + used, (stream->fd_count - used) * sizeof(*stream->fds));
 	stream->fd_count -= used;
+	if (used > 0)
+		memmove(stream->fds, stream->fds + used,
+		    stream->fd_count * sizeof(*stream->fds));
 	return taken;
 }
 
@@ -387,18 +399,6 @@ stream_pause(struct stream *stream, bool paused)
 	update_watch(stream);
 }
 
-static void
-finish_now(void *arg)
-{
-	struct stream *stream = arg;
-
-	stream->busy--; /* the hold that stream_finish took */
-	enter(stream);
-	if (!stream->dead && evbuffer_get_length(stream->out) == 0)
-		report_closed(stream, 0);
-	leave(stream);
-}
-
 void
 stream_finish(struct stream *stream)
 {
@@ -406,10 +406,8 @@ stream_finish(struct stream *stream)
 		return;
 	stream->finishing = true;
 	update_watch(stream);
-	if (evbuffer_get_length(stream->out) == 0) {
-		stream->busy++;
-		loop_post(stream->loop, finish_now, stream);
-	}
+	if (evbuffer_get_length(stream->out) == 0)
+		call_soon(stream);
 }
 
 int

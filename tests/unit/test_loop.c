@@ -250,6 +250,61 @@ START_TEST(stream__finish__sends_the_queue_first)
 }
 END_TEST
 
+static void
+on_last_input(void *arg)
+{
+	struct fixture *f = arg;
+	size_t len;
+
+	f->done += stream_at_eof(f->stream);
+	ck_assert(!f->closed);
+	stream_peek(f->stream, &len);
+	f->steps += (int)len;
+	stream_consume(f->stream, len);
+}
+
+START_TEST(stream__peer_gone__closed_after_its_last_bytes)
+{
+	static const struct stream_handler whole = { on_last_input, NULL, on_closed };
+	struct fixture f = { .loop = loop_create() };
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	f.stream = stream_create(f.loop, pair[0], &whole, &f);
+	ck_assert_int_eq(write(pair[1], "last", 4), 4);
+	ck_assert(!stream_hung_up(f.stream));
+	close(pair[1]);
+	ck_assert(stream_hung_up(f.stream));
+	loop_run(f.loop);
+	ck_assert(f.closed);
+	ck_assert_int_eq(f.steps, 4);
+	ck_assert_int_eq(f.done, 1);
+	stream_destroy(f.stream);
+	loop_destroy(f.loop);
+}
+END_TEST
+
+START_TEST(stream__half_closed__is_not_hung_up)
+{
+	struct fixture f = { .loop = loop_create() };
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	f.stream = stream_create(f.loop, pair[0], &handler, &f);
+	shutdown(pair[1], SHUT_WR);
+	loop_run(f.loop);
+	ck_assert(stream_at_eof(f.stream));
+	ck_assert(!f.closed);
+	ck_assert(!stream_hung_up(f.stream));
+	close(pair[1]);
+	ck_assert(stream_hung_up(f.stream));
+	/* With a call due: it must neither come nor leak. */
+	stream_set_handler(f.stream, &handler, &f);
+	stream_destroy(f.stream);
+	loop_destroy(f.loop);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -262,5 +317,7 @@ main(void)
 	UNIT_CASE(s, stream__lines__descriptors_stay_with_theirs);
 	UNIT_CASE(s, stream__overlong_line__told);
 	UNIT_CASE(s, stream__finish__sends_the_queue_first);
+	UNIT_CASE(s, stream__peer_gone__closed_after_its_last_bytes);
+	UNIT_CASE(s, stream__half_closed__is_not_hung_up);
 	return unit_main(s);
 }
