@@ -104,6 +104,8 @@ expect_drain(struct connection *c)
 void
 connection_send(struct connection *c, const char *line, size_t len)
 {
+	if (c->dead)
+		return;
 	stream_write(c->stream, line, len);
 	c->written += len;
 	if (c->stalled || stream_queued(c->stream) <= WIRE_QUEUE_HIGH)

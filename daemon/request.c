@@ -250,7 +250,7 @@ request_wants_progress(const struct request *request)
 static size_t
 backlog(const struct connection *c)
 {
-	return c != NULL ? stream_queued(c->stream) : 0;
+	return c != NULL && !c->dead ? stream_queued(c->stream) : 0;
 }
 
 size_t
@@ -314,7 +314,7 @@ request_upgrade(struct request *request, json_object *result)
 	struct stream *stream;
 	struct err err;
 
-	if (c == NULL) {
+	if (c == NULL || c->dead) {
 		request_reply(request, result);
 		return NULL;
 	}
@@ -342,7 +342,7 @@ request_subscribe(
 	struct err err;
 	int rc = 0;
 
-	if (c == NULL) {
+	if (c == NULL || c->dead) {
 		request_reply(request, result);
 		return NULL;
 	}
@@ -395,7 +395,8 @@ subscription_destroy(struct subscription *subscription)
 		connection_settle(c);
 }
 
-/* Who is told may end or destroy what it is told about, so nothing is touched after. */
+/* Who is told may end or destroy what it is told about, and others of the same connection, which
+ * is dead by now: nothing is touched after. */
 void
 requests_orphan(struct connection *c)
 {
