@@ -95,6 +95,8 @@ static const struct transition table[VM_STATES][VM_EVENTS] = {
 		[VM_EV_DESTROY]      = TO(VM_DESTROYED),
 	},
 	[VM_DESTROYED] = {
+		[VM_EV_GUEST_OFF]    = TO(VM_DESTROYED),
+		[VM_EV_PANIC]        = TO(VM_DESTROYED),
 		[VM_EV_DESTROY]      = TO(VM_DESTROYED),
 	},
 	[VM_FAILED] = {
