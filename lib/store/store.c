@@ -2,18 +2,18 @@
  *
  * The store: two threads, two connections, two locks.
  *
- * The loop queues changes; a worker of the store's own pool drains the queue, one transaction a
- * batch.  A commit on the loop takes the queue and its own change in one transaction.  Both use
- * the connection `db` under `db_lock`, held from taking the queue to the end of the transaction,
- * so that order is kept.  `queue_lock` is held for moments only, so that queueing never waits for
- * a disk.  Order: db_lock, then queue_lock.  The connection `side` is the worker's alone, for
- * checkpoints and copies, which must not hold up a commit.  The locks are SQLite's own mutexes:
- * only the worker pool knows pthread.
+ * The loop queues changes; a few milliseconds later a worker of the store's own pool drains the
+ * queue, one transaction a batch.  A commit on the loop takes the queue along with its own change.
+ * Both use the connection `db` under `db_lock`, held from taking the queue to the end of the
+ * transaction, so that order is kept.  `queue_lock` is held for moments only, so that queueing
+ * never waits for a disk.  Order: db_lock, then queue_lock.  The connection `side` is the worker's
+ * alone, for checkpoints and copies, which must not hold up a commit.  The locks are SQLite's own
+ * mutexes: only the worker pool knows pthread.
  *
  * A full disk.  A file of SPARE_BYTES lies beside the database.  When a commit finds no space, the
- * log is begun anew; then the spare file is given up, but only for changes that do not begin a machine or
- * an image, so that stopping and destroying keep working.  Without it, queued changes that add
- * rows (events, above all) wait.  Each write, and a timer, tries to make it again. */
+ * log is begun anew; then the spare file is given up, but only for changes that do not begin a
+ * machine or an image, so that stopping and destroying keep working.  Without it, queued changes
+ * that add rows (events, above all) wait.  Each write, and a timer, tries to make it again. */
 #include "lib/store/store.h"
 
 #include <errno.h>
@@ -35,10 +35,11 @@
 enum {
 	QUEUE_BYTES = 4 << 20, /* more than this is written by the loop itself */
 	QUEUE_EVENTS = 10000,  /* kept while nothing can be written */
-	WAL_PAGES = 1000,      /* a checkpoint is worth its while */
+	WAL_PAGES = 1000,      /* so many new ones are worth a checkpoint */
 	WAL_PAGES_MAX = 8000,  /* 32 MiB: commits must wait for one */
 	/* What the file may have to grow by to take in the log, and some changes more. */
 	SPARE_BYTES = WAL_PAGES * 4096 + 512 * 1024,
+	DRAIN_MS = 10, /* a commit that comes meanwhile takes the queue along */
 	RETRY_MS = 5000,
 	SLOW_MS = 100,
 };
@@ -46,9 +47,10 @@ enum {
 struct store {
 	struct loop *loop;
 	struct worker_pool *pool; /* one thread */
-	struct timer *retry;
+	struct timer *next_drain;
 	char *path, *spare_path, *backup_path;
-	struct db *side; /* the worker's */
+	struct db *side;	     /* the worker's */
+	unsigned checkpointed_pages; /* the worker's; of the log, at its last checkpoint */
 
 	sqlite3_mutex *db_lock;
 	struct db *db;
@@ -70,8 +72,6 @@ struct drain {
 	bool backup;
 	struct err err;
 };
-
-static void start_drain(struct store *store);
 
 /* ---- the spare file; under db_lock ---- */
 
@@ -221,8 +221,12 @@ drain_run(struct job *job, void *data)
 	make_spare(store);
 	pages = db_wal_pages(store->db);
 	sqlite3_mutex_leave(store->db_lock);
-	if (pages > WAL_PAGES)
+	if (pages < store->checkpointed_pages)
+		store->checkpointed_pages = 0; /* the log has begun anew */
+	if (pages - store->checkpointed_pages > WAL_PAGES) {
 		db_checkpoint(store->side, false);
+		store->checkpointed_pages = pages;
+	}
 	if (drain->backup && !job_cancelled(job))
 		db_copy(store->side, store->backup_path,
 		    drain->err.code == E_OK ? &drain->err : NULL);
@@ -242,11 +246,10 @@ drain_done(void *data)
 	if (failed && !store->failing && store->on_failure != NULL)
 		store->on_failure(store->on_failure_arg, &drain->err);
 	store->failing = failed;
-	/* store->spare belongs to the lock, and is tried again by the next write anyway. */
 	if (failed)
-		timer_arm(store->retry, RETRY_MS);
+		timer_arm(store->next_drain, RETRY_MS);
 	else if (more || store->want_backup)
-		start_drain(store);
+		timer_arm(store->next_drain, DRAIN_MS);
 	free(drain);
 }
 
@@ -262,7 +265,7 @@ start_drain(struct store *store)
 	drain->backup = store->want_backup;
 	if (worker_submit(store->pool, "store", drain_run, drain_done, drain, 0, NULL, NULL) != 0) {
 		free(drain);
-		timer_arm(store->retry, RETRY_MS);
+		timer_arm(store->next_drain, RETRY_MS);
 		return;
 	}
 	store->draining = true;
@@ -270,9 +273,16 @@ start_drain(struct store *store)
 }
 
 static void
-on_retry(void *arg)
+on_next_drain(void *arg)
 {
 	start_drain(arg);
+}
+
+static void
+plan_drain(struct store *store)
+{
+	if (!store->draining && !timer_armed(store->next_drain))
+		timer_arm(store->next_drain, DRAIN_MS);
 }
 
 /* ---- open and close ---- */
@@ -317,7 +327,7 @@ store_open(const char *path, struct loop *loop, struct store **ret_store, char *
 	store->db_lock = sqlite3_mutex_alloc(SQLITE_MUTEX_RECURSIVE);
 	store->queue_lock = sqlite3_mutex_alloc(SQLITE_MUTEX_FAST);
 	store->pool = worker_pool_create(loop, 1, 4);
-	store->retry = timer_create_on(loop, on_retry, store);
+	store->next_drain = timer_create_on(loop, on_next_drain, store);
 	make_spare(store);
 	db_event_range(store->db, &first_event, &store->last_event);
 	*ret_store = store;
@@ -330,8 +340,7 @@ store_close(struct store *store)
 	if (store == NULL)
 		return;
 	loop_assert(store->loop);
-	timer_destroy(store->retry);
-	store->retry = NULL;
+	timer_destroy(TAKE(store->next_drain));
 	worker_pool_destroy(TAKE(store->pool));
 	if (store->db_lock != NULL) {
 		write_out(store, NULL, NULL);
@@ -364,8 +373,7 @@ enqueue(struct store *store, struct change *change)
 	sqlite3_mutex_leave(store->queue_lock);
 	if (full && !store->failing)
 		store_commit(store, NULL);
-	if (!timer_armed(store->retry))
-		start_drain(store);
+	plan_drain(store);
 }
 
 static int
@@ -388,8 +396,8 @@ commit(struct store *store, struct change *change, struct err *err)
 	took = clock_ms() - began;
 	if (took > SLOW_MS)
 		log_debug("store: a commit took %llu ms", (unsigned long long)took);
-	if (pages > WAL_PAGES || (left && !timer_armed(store->retry)))
-		start_drain(store);
+	if (left || pages > WAL_PAGES)
+		plan_drain(store);
 	return rc;
 }
 
