@@ -478,7 +478,7 @@ db_open(const char *path, bool check, struct db **ret_db, bool *ret_damaged, str
 	sqlite3_busy_timeout(db->handle, 5000);
 	/* Checkpoints are made by the store's thread, so that a commit never waits for one. */
 	rc = exec(db,
-	    "PRAGMA cell_size_check = ON; PRAGMA cache_size = -512;"
+	    "PRAGMA cell_size_check = ON; PRAGMA cache_size = -256;"
 	    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
 	    "PRAGMA journal_size_limit = 4194304", &damaged, err);
 	if (rc == 0 && check)
@@ -490,6 +490,7 @@ db_open(const char *path, bool check, struct db **ret_db, bool *ret_damaged, str
 	*ret_damaged = damaged;
 	if (rc != 0)
 		return rc;
+	sqlite3_db_release_memory(db->handle);
 	sqlite3_wal_hook(db->handle, on_wal, db);
 	*ret_db = TAKE(db);
 	return 0;
