@@ -503,6 +503,7 @@ record_steps(struct guest_data *d, struct vm *vm)
 	d->op->result = json_object_new_object();
 	json_add_string(d->op->result, "name", vm->spec.name);
 	json_add_int(d->op->result, "ran", (int64_t)d->ran);
+	json_add_int(d->op->result, "steps", (int64_t)vm->spec.provision.count);
 	return STEP_DONE;
 }
 
