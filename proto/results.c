@@ -148,12 +148,14 @@ static const struct result_row error_rows[] = {
 	ROW("kind",      STRING,  "what it does"), \
 	ROW("phase",     STRING,  "where it is, or was last"), \
 	ROW("state",     STRING,  "how it goes", .words = operation_words), \
-	ROW("vm",        STRING,  "its machine", MAYBE), \
+	ROW("vm",        STRING,  "its machine's name", MAYBE), \
+	ROW("vm_id",     STRING,  "its machine's id", MAYBE), \
 	ROW("owner_uid", INTEGER, "who asked for it"), \
 	ROW("started",   TIME,    "when it began"), \
 	ROW("parent",    STRING,  "the operation that it is a part of", MAYBE), \
 	ROW("phases",    OBJECTS, "how long its phases took", .rows = phase_rows), \
 	ROW("ended",     TIME,    "when it ended", MAYBE), \
+	ROW("ended_ms",  INTEGER, "when it ended, in milliseconds since 1970", MAYBE), \
 	ROW("error",     OBJECT,  "why it failed", MAYBE, .rows = error_rows), \
 	ROW("result",    ANY,     "what its method answers", MAYBE)
 
