@@ -700,6 +700,118 @@ START_TEST(accel__trial__a_guest_really_runs)
 }
 END_TEST
 
+/* Where KVM is broken it hangs; the trial ends all the same. */
+START_TEST(accel__trial__kvm_is_bounded)
+{
+	struct fixture f;
+	CLEANUP_FREE char *rom = NULL;
+	uint64_t before = clock_ms();
+	struct trial trial;
+
+	setup(&f, "tcg");
+	rom = fs_join(f.top, "probe");
+	trial = (struct trial){ .loop = f.loop, .accel = "kvm", .rom = rom, .timeout_ms = 1000 };
+	ck_assert_int_eq(worker_submit(f.pool, "t", run_trial, end_trial, &trial, 0, NULL, NULL), 0);
+	loop_run(f.loop);
+	ck_assert_uint_lt(clock_ms() - before, 3000);
+	printf("# KVM: %s\n", trial.rc == 0 ? "a guest runs on it" : trial.err.msg);
+	finish(&f);
+}
+END_TEST
+
+/* An emulator that can not do KVM, and would be taken for able. */
+START_TEST(qemu__kvm_fails_early__emulated_once_and_told)
+{
+	static const char script[] = "#!/bin/sh\n"
+				     "case \"$*\" in *'-accel kvm'*)\n"
+				     "echo 'error: failed to set MSR 0x10a' >&2; kill -ABRT $$;; esac\n"
+				     "exec /usr/bin/qemu-system-x86_64 \"$@\"\n";
+	struct fixture f;
+	struct box box;
+	struct hv_facts facts;
+	char bin[] = "/tmp/qemu-bin-XXXXXX/bin";
+	CLEANUP_FREE char *before = xstrdup(getenv("PATH")), *path = NULL, *program = NULL;
+
+	bin[strlen(bin) - 4] = '\0';
+	ck_assert_ptr_nonnull(mkdtemp(bin));
+	bin[strlen(bin)] = '/';
+	ck_assert_int_eq(mkdir(bin, 0700), 0);
+	program = fs_join(bin, "qemu-system-x86_64");
+	ck_assert_int_eq(fs_write(program, script, strlen(script), 0700, NULL), 0);
+	path = xasprintf("%s:%s", bin, before);
+	setenv("PATH", path, 1);
+	setup(&f, "auto");
+	setenv("PATH", before, 1);
+	box_open(&box, &f, "1", &guest_idle);
+	box_prepare(&box);
+	accel_decide(((struct qemu *)f.hv)->accel, "kvm", NULL);
+	MUST(&box, f.ops->launch(box.m, on_done, &box));
+	ck_assert_str_eq(box.events, "NOTICE ");
+	ck_assert_ptr_nonnull(strstr(box.detail, "MSR 0x10a"));
+	f.ops->facts(box.m, &facts);
+	ck_assert_str_eq(facts.accel, "tcg");
+	box_close(&box);
+	finish(&f);
+	bin[strlen(bin) - 4] = '\0';
+	fs_remove_tree(bin, NULL);
+}
+END_TEST
+
+/* The cgroup of this process, in version 1's memory hierarchy, or NULL. */
+static char *
+small_cgroup(void)
+{
+	char *path = xasprintf("/sys/fs/cgroup/memory/vmm-test-%d", (int)getpid());
+	CLEANUP_FREE char *limit = fs_join(path, "memory.limit_in_bytes");
+	CLEANUP_FD int fd = -1;
+
+	if (mkdir(path, 0700) == 0) {
+		fd = open(limit, O_WRONLY);
+		if (fd >= 0 && write(fd, "16777216", 8) == 8)
+			return path;
+		rmdir(path);
+	}
+	free(path);
+	return NULL;
+}
+
+START_TEST(oom__killed_for_memory__counted)
+{
+	CLEANUP_FREE char *group = small_cgroup(), *procs = NULL, *text = NULL;
+	struct oom_count count;
+	int go[2], status;
+	pid_t pid;
+	char byte;
+
+	if (group == NULL) {
+		printf("# no memory cgroup can be made here\n");
+		return;
+	}
+	procs = fs_join(group, "cgroup.procs");
+	ck_assert_int_eq(pipe(go), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (read(go[0], &byte, 1) != 1)
+			_exit(1);
+		for (size_t i = 0; i < 1024; i++)
+			memset(xmalloc(1 << 20), 1, 1 << 20);
+		_exit(0);
+	}
+	text = xasprintf("%d", (int)pid);
+	ck_assert_int_eq(fs_append(procs, text, strlen(text), 0600, NULL), 0);
+	oom_watch(pid, &count);
+	ck_assert(count.path != NULL && !oom_happened(&count));
+	ck_assert_int_eq(write(go[1], "x", 1), 1);
+	waitpid(pid, &status, 0);
+	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	ck_assert(oom_happened(&count));
+	oom_done(&count);
+	close(go[0]);
+	close(go[1]);
+	rmdir(group);
+}
+END_TEST
+
 /* A private file system that can be full; false: this host lets us mount nothing. */
 static bool
 mount_small(const char *where)
@@ -788,6 +900,9 @@ main(void)
 	UNIT_CASE(s, qemu__without_network__no_port);
 	UNIT_CASE(s, qemu__auto__tells_why_it_emulates);
 	UNIT_CASE(s, accel__trial__a_guest_really_runs);
+	UNIT_CASE(s, accel__trial__kvm_is_bounded);
+	UNIT_CASE(s, qemu__kvm_fails_early__emulated_once_and_told);
+	UNIT_CASE(s, oom__killed_for_memory__counted);
 	UNIT_CASE(s, qemu__disk_full__paused_and_told);
 	return unit_main(s);
 }

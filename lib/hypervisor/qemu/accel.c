@@ -18,7 +18,7 @@
 #include "lib/base/worker.h"
 #include "lib/hypervisor/qemu/qemu.h"
 
-enum { ROM_BYTES = 65536, RESET_VECTOR = 0xfff0, PROBE_MS = 1000, EXIT_WORD = 0x2a };
+enum { ROM_BYTES = 65536, PROBE_MS = 1000, EXIT_WORD = 0x2a };
 
 struct accel_wait {
 	LIST_ENTRY(accel_wait) entry;
@@ -44,12 +44,38 @@ struct probe {
 	struct err err;
 };
 
+/* Goes to 32-bit mode, counts to a million, and writes a word to the port that makes the emulator
+ * exit.  Real mode alone would prove nothing: KVM interprets it where the processor does not work.
+ *   ff00: cli; lgdt cs:[0xff40]; mov eax,cr0; or al,1; mov cr0,eax; jmp 0x08:0xffffff20
+ *   ff20: mov ecx,1000000; 1: dec ecx; jnz 1b; mov dx,0x501; mov al,0x2a; out dx,al; hlt
+ *   ff40: the table's limit and base; ff50: flat code and data */
+/* clang-format off */
+static const unsigned char at_ff00[] = { 0xfa, 0x66, 0x2e, 0x0f, 0x01, 0x16, 0x40, 0xff, 0x0f, 0x20, 0xc0,
+	0x0c, 0x01, 0x0f, 0x22, 0xc0, 0x66, 0xea, 0x20, 0xff, 0xff, 0xff, 0x08, 0x00 };
+static const unsigned char at_ff20[] = { 0xb9, 0x40, 0x42, 0x0f, 0x00, 0x49, 0x75, 0xfd, 0x66, 0xba, 0x01,
+	0x05, 0xb0, EXIT_WORD, 0xee, 0xf4 };
+static const unsigned char at_ff40[] = { 0x17, 0x00, 0x48, 0xff, 0xff, 0xff };
+static const unsigned char at_ff50[] = { 0xff, 0xff, 0x00, 0x00, 0x00, 0x9a, 0xcf, 0x00,
+	0xff, 0xff, 0x00, 0x00, 0x00, 0x92, 0xcf, 0x00 };
+static const unsigned char at_reset[] = { 0xe9, 0x0d, 0xff }; /* jmp 0xff00 */
+
+static const struct {
+	size_t offset;
+	const unsigned char *code;
+	size_t len;
+} rom_parts[] = {
+	{ 0xff00, at_ff00, sizeof(at_ff00) },
+	{ 0xff20, at_ff20, sizeof(at_ff20) },
+	{ 0xff40, at_ff40, sizeof(at_ff40) },
+	{ 0xff50, at_ff50, sizeof(at_ff50) },
+	{ 0xfff0, at_reset, sizeof(at_reset) },
+};
+/* clang-format on */
+
 int
 accel_try(const char *program, const char *name, const char *rom_path, uint64_t timeout_ms,
     struct job *job, struct err *err)
 {
-	/* mov dx,0x501; mov al,0x2a; out dx,al; hlt: the port makes the emulator exit. */
-	static const unsigned char code[] = { 0xba, 0x01, 0x05, 0xb0, EXIT_WORD, 0xee, 0xf4 };
 	const char *const argv[] = { program, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", QEMU_MACHINE_TYPE, "-accel", name, "-m", "16M", "-bios", rom_path,
 		"-device", "isa-debug-exit,iobase=0x501,iosize=1", NULL };
@@ -57,7 +83,8 @@ accel_try(const char *program, const char *name, const char *rom_path, uint64_t 
 	struct process_output output = { 0 };
 	int rc;
 
-	memcpy(rom + RESET_VECTOR, code, sizeof(code));
+	for (size_t i = 0; i < ARRAY_LEN(rom_parts); i++)
+		memcpy(rom + rom_parts[i].offset, rom_parts[i].code, rom_parts[i].len);
 	rc = fs_write(rom_path, rom, ROM_BYTES, 0600, err);
 	if (rc != 0)
 		return rc;
@@ -266,12 +293,12 @@ accel_cancel(struct accel_wait *wait)
 }
 
 void
-accel_distrust_kvm(struct accel *accel, const char *why)
+accel_decide(struct accel *accel, const char *choice, const char *why)
 {
-	if (str_eq(accel->env->accel, "kvm"))
+	if (!str_eq(accel->env->accel, "auto"))
 		return;
-	snprintf(accel->why, sizeof(accel->why), "%s", why);
-	decide(accel, "tcg");
+	snprintf(accel->why, sizeof(accel->why), "%s", why != NULL ? why : "");
+	decide(accel, choice);
 }
 
 const char *

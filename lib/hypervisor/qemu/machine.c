@@ -116,7 +116,7 @@ on_exit_seen(void *arg, const struct process_exit *how)
 	if (!clean)
 		event.detail = words = qemu_log_words(m->config->dir, m->log_from);
 	if (!clean && str_eq(m->accel, "kvm") && clock_ms() - m->ran_ms < FIRST_SECOND_MS)
-		accel_distrust_kvm(m->hv->accel, "a guest died in its first second on KVM");
+		accel_decide(m->hv->accel, "tcg", "a guest died in its first second on KVM");
 	if (m->phase != PHASE_ALIVE) {
 		start_on_exit(m, how);
 	} else {

@@ -93,7 +93,8 @@ typedef void accel_fn(void *arg, const char *choice, const char *why, const stru
 struct accel_wait;
 struct accel_wait *accel_choose(struct accel *accel, const char *run_dir, accel_fn *fn, void *arg);
 void accel_cancel(struct accel_wait *wait); /* fn is not called any more */
-void accel_distrust_kvm(struct accel *accel, const char *why); /* from now on "auto" means tcg */
+/* What "auto" means from now on.  choice: static. */
+void accel_decide(struct accel *accel, const char *choice, const char *why);
 /* What was chosen, NULL while nobody asked; why it is not kvm. */
 const char *accel_chosen(const struct accel *accel, const char **ret_why);
 /* Whether a guest runs with the accelerator at all.  On a worker. */

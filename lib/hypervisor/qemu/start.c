@@ -101,7 +101,7 @@ try_without_kvm(struct machine *m, const struct process_exit *how)
 	    !str_eq(m->hv->base.env->accel, "auto"))
 		return false;
 	exit_describe(m, how, &err);
-	accel_distrust_kvm(m->hv->accel, "a guest could not start on KVM");
+	accel_decide(m->hv->accel, "tcg", "a guest could not start on KVM");
 	m->retried = true;
 	m->accel = "tcg";
 	machine_detach(m);
