@@ -48,6 +48,9 @@ project_destroy(struct project *p)
 {
 	if (p == NULL)
 		return;
+	p->ended = true;
+	if (p->kicks > 0)
+		return;
 	for (size_t i = 0; i < p->count; i++) {
 		struct member *m = &p->members[i];
 

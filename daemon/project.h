@@ -19,6 +19,7 @@ struct member {
 	char *name;
 	bool selected;
 	bool finished, busy; /* busy: a child operation or a job runs */
+	bool kicked;	     /* it will be looked at in the loop's next turn */
 	int stage;	     /* the verb's own */
 	bool started, created;
 	const char *action; /* what was done, in the end */
@@ -41,6 +42,8 @@ struct project {
 	bool provision, destroy, orphans;
 	uint64_t timeout_ms;
 	bool cancelled;
+	size_t kicks; /* members that are kicked */
+	bool ended;   /* to be freed with the last of those */
 	struct job *job;
 	struct err job_err;
 	size_t image_at; /* reload: which image is being taken */

@@ -27,10 +27,32 @@ enum stage { STAGE_DESTROY, STAGE_CREATE, STAGE_UPDATE, STAGE_START, STAGE_GUEST
 
 static void kick(void *arg);
 
+/* At most one kick of a member is on its way, and the project stays until the last has come. */
 static void
 kick_later(struct member *m)
 {
+	if (m->kicked)
+		return;
+	m->kicked = true;
+	m->project->kicks++;
 	loop_post(m->project->vmmd->loop, kick, m);
+}
+
+/* Does a depend on b? */
+static bool
+depends_on(const struct member *a, const struct member *b)
+{
+	for (size_t i = 0; i < a->spec.depends_on.count; i++)
+		if (str_eq(a->spec.depends_on.items[i], b->name))
+			return true;
+	return false;
+}
+
+/* Must m not go on before other has finished? */
+static bool
+waits_for(const struct member *m, const struct member *other)
+{
+	return m->project->verb == PROJECT_DOWN ? depends_on(other, m) : depends_on(m, other);
 }
 
 static void
@@ -50,7 +72,7 @@ finish_member(struct member *m, const struct err *err)
 
 		if (other->selected && !other->finished) {
 			all = false;
-			if (!other->busy)
+			if (!other->busy && waits_for(other, m))
 				kick_later(other);
 		}
 	}
@@ -76,13 +98,8 @@ may_go_on(struct member *m, struct err *err)
 
 	for (size_t i = 0; i < p->count; i++) {
 		struct member *other = &p->members[i];
-		const struct strings *needs = down ? &other->spec.depends_on : &m->spec.depends_on;
-		const char *needed = down ? m->name : other->name;
-		bool related = false;
 
-		for (size_t k = 0; k < needs->count; k++)
-			related = related || str_eq(needs->items[k], needed);
-		if (!related || !other->selected || other == m)
+		if (!other->selected || other == m || !waits_for(m, other))
 			continue;
 		if (!other->finished)
 			return 0;
@@ -364,9 +381,16 @@ static void
 kick(void *arg)
 {
 	struct member *m = arg;
+	struct project *p = m->project;
 	struct err err = ERR_INIT;
 	int answer;
 
+	m->kicked = false;
+	p->kicks--;
+	if (p->ended) {
+		project_destroy(p);
+		return;
+	}
 	if (m->finished || m->busy)
 		return;
 	if (m->project->cancelled) {
