@@ -592,7 +592,6 @@ int
 vm_open_hv(struct vm *vm, struct err *err)
 {
 	struct hypervisor *hv;
-	struct hv_config config;
 	int rc;
 
 	if (vm->hv != NULL)
@@ -603,9 +602,9 @@ vm_open_hv(struct vm *vm, struct err *err)
 	rc = fs_mkdirs(vm->run_dir, 0700, err);
 	if (rc != 0)
 		return rc;
-	config = (struct hv_config){ .id = vm->id, .uuid = vm->uuid, .name = vm->spec.name,
+	vm->hv_config = (struct hv_config){ .id = vm->id, .uuid = vm->uuid, .name = vm->spec.name,
 		.dir = vm->dir, .run_dir = vm->run_dir, .mac = vm->mac, .spec = &vm->spec };
-	vm->hv = hv->ops->open(hv, &config, on_hv_event, vm);
+	vm->hv = hv->ops->open(hv, &vm->hv_config, on_hv_event, vm);
 	return 0;
 }
 

@@ -74,6 +74,7 @@ struct vm {
 	size_t phase_count;
 
 	struct hv_machine *hv; /* NULL: not opened yet */
+	struct hv_config hv_config; /* lent to it while it is open */
 	char *runtime;	       /* JSON of the backend, for adoption; NULL: nothing runs */
 	bool ending;	       /* the end of its process was asked for */
 	struct operation *op;  /* the one that runs on it */
