@@ -498,7 +498,7 @@ on_exited(struct vm *vm, const struct hv_event *ev)
 	console_ended(vm);
 	if (vm->ending || vm->state == VM_STOPPING) {
 		vm->ending = false;
-		if (vm_event(vm, VM_EV_ENDED, vm->state == VM_STOPPING ? "user" : NULL, false, NULL) != 0)
+		if (vm_event(vm, VM_EV_ENDED, vm->state == VM_STOPPING ? "user" : vm->reason, false, NULL) != 0)
 			vm_save(vm); /* the guest had ended before: state and reason stand */
 		return;
 	}
@@ -540,7 +540,7 @@ on_hv_event(void *arg, const struct hv_event *ev)
 
 	switch (ev->kind) {
 	case HV_EV_SHUTDOWN:
-		if (vm_event(vm, VM_EV_GUEST_OFF, vm->state == VM_STOPPING ? vm->reason : "guest-shutdown",
+		if (vm_event(vm, VM_EV_GUEST_OFF, vm->state == VM_STOPPING || vm->state == VM_DESTROYED ? vm->reason : "guest-shutdown",
 			false, NULL) == 0 && !vm->ending)
 			vm_end_process(vm, HV_QUIT);
 		break;

@@ -94,9 +94,13 @@ static const struct transition table[VM_STATES][VM_EVENTS] = {
 		[VM_EV_START]        = TO(VM_STARTING),
 		[VM_EV_DESTROY]      = TO(VM_DESTROYED),
 	},
-	[VM_DESTROYED] = {
+	[VM_DESTROYED] = { /* it may still be ending */
+		[VM_EV_PAUSED]       = TO(VM_DESTROYED),
+		[VM_EV_RESUMED]      = TO(VM_DESTROYED),
 		[VM_EV_GUEST_OFF]    = TO(VM_DESTROYED),
 		[VM_EV_PANIC]        = TO(VM_DESTROYED),
+		[VM_EV_EXITED]       = TO(VM_DESTROYED),
+		[VM_EV_ENDED]        = TO(VM_DESTROYED),
 		[VM_EV_DESTROY]      = TO(VM_DESTROYED),
 	},
 	[VM_FAILED] = {
