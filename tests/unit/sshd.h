@@ -22,7 +22,7 @@
 #include "lib/ssh/ssh.h"
 
 /* OpenSSH's own server for one test: a child listens on a port that the kernel chose and runs
- * `sshd -i` for each connection, as the user of the test. */
+ * `sshd -i` for each connection, as the user of the test but without what is in its home folder. */
 struct sshd {
 	char dir[64];
 	char *home; /* of the test in the guest: dir/home, also in $T there */
@@ -103,8 +103,9 @@ sshd_start_logged(struct sshd *s, int log_fd)
 	    "HostKey %s/host\nAuthorizedKeysFile %s/authorized\nStrictModes no\nUsePAM no\n"
 	    "PidFile none\nLogLevel %s\nPermitRootLogin prohibit-password\nPrintLastLog no\n"
 	    "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-	    "SetEnv T=%s PATH=%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
-	    s->dir, s->dir, log_fd >= 0 ? "DEBUG1" : "QUIET", s->home, s->bin);
+	    "SetEnv T=%s HOME=%s "
+	    "PATH=%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n",
+	    s->dir, s->dir, log_fd >= 0 ? "DEBUG1" : "QUIET", s->home, s->home, s->bin);
 	sshd_file(s->dir, "config", text.data, 0600);
 	sbuf_done(&text);
 	config = fs_join(s->dir, "config");

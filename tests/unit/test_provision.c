@@ -137,6 +137,20 @@ give_sudo(const struct fixture *f)
 	    0755);
 }
 
+/* Readable as soon as a step writes to it. */
+static int
+make_fifo(const struct fixture *f)
+{
+	CLEANUP_FREE char *path = fs_join(f->sshd.home, "fifo");
+	int fd;
+
+	unlink(path);
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
 /* Each script notes its own path first. */
 static void
 expect_script_gone(const struct fixture *f)
@@ -201,6 +215,7 @@ START_TEST(provision__r20_script__runs_by_its_first_line_and_is_gone_after)
 {
 	CLEANUP_FREE char *first = NULL;
 	struct fixture f;
+	int fifo;
 
 	setup(&f);
 	sshd_file(f.sshd.home, "s",
@@ -213,7 +228,7 @@ START_TEST(provision__r20_script__runs_by_its_first_line_and_is_gone_after)
 	first = home_file(&f, "mode");
 	ck_assert_str_eq(first, "700\n");
 	expect_script_gone(&f);
-	/* Also after a failure, a signal and a timeout. */
+	/* Also after a failure and a signal. */
 	sshd_file(f.sshd.home, "s", "#!/bin/sh\necho \"$0\" >$T/path\nexit 7\n", 0600);
 	ck_assert_int_eq(run(&f, "[{\"shell\":{\"script\":\"@/s\"}}]"), E_PROVISION);
 	ck_assert_ptr_nonnull(strstr(f.err.msg, "ended with status 7"));
@@ -223,10 +238,14 @@ START_TEST(provision__r20_script__runs_by_its_first_line_and_is_gone_after)
 	ck_assert_int_eq(run(&f, "[{\"shell\":{\"script\":\"@/s\"}}]"), E_PROVISION);
 	ck_assert_ptr_nonnull(strstr(f.err.msg, "signal SEGV"));
 	expect_script_gone(&f);
-	sshd_file(f.sshd.home, "s", "#!/bin/sh\necho \"$0\" >$T/path\nsleep 1000\n", 0600);
-	ck_assert_int_eq(
-	    run(&f, "[{\"shell\":{\"script\":\"@/s\",\"timeout\":\"700ms\"}}]"), E_TIMEOUT);
-	ck_assert_ptr_nonnull(strstr(f.err.msg, "did not end within 0.7 s"));
+	/* It tells that it runs, and is stopped then. */
+	sshd_file(
+	    f.sshd.home, "s", "#!/bin/sh\necho \"$0\" >$T/path\necho >$T/fifo\nsleep 1000\n", 0600);
+	fifo = make_fifo(&f);
+	decode(&f, "[{\"shell\":{\"script\":\"@/s\"}}]");
+	sshd_as_job(run_body, &f, 0, fifo);
+	close(fifo);
+	ck_assert_int_eq(f.rc, E_CANCELLED);
 	expect_script_gone(&f);
 	teardown(&f);
 }
@@ -359,27 +378,27 @@ END_TEST
 START_TEST(provision__cancelled_or_late__names_the_step)
 {
 	struct fixture f;
-	int pipe_fds[2];
+	int fifo;
 
 	setup(&f);
-	decode(&f, "[{\"shell\":\"true\"},{\"shell\":\"sleep 1000\"}]");
+	ck_assert_int_eq(run(&f, "[{\"shell\":\"true\"},"
+				 "{\"shell\":{\"inline\":\"sleep 1000\",\"timeout\":\"700ms\"}}]"),
+	    E_TIMEOUT);
+	ck_assert_ptr_nonnull(strstr(
+	    f.err.msg, "machine 'web': step 2 (shell 'sleep 1000') did not end within 0.7 s"));
+	decode(&f, "[{\"shell\":\"sleep 1000\"}]");
 	sshd_as_job(run_body, &f, 700, -1);
 	ck_assert_int_eq(f.rc, E_TIMEOUT);
 	ck_assert_ptr_nonnull(
-	    strstr(f.err.msg, "the deadline passed in step 2 (shell 'sleep 1000')"));
+	    strstr(f.err.msg, "the deadline passed in step 1 (shell 'sleep 1000')"));
 	/* The step itself asks for the cancel. */
+	fifo = make_fifo(&f);
 	decode(&f, "[{\"shell\":\"echo >@/fifo; exec sleep 1000\"}]");
-	{
-		CLEANUP_FREE char *fifo = fs_join(f.sshd.home, "fifo");
-
-		ck_assert_int_eq(mkfifo(fifo, 0600), 0);
-		pipe_fds[0] = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	}
-	sshd_as_job(run_body, &f, 0, pipe_fds[0]);
+	sshd_as_job(run_body, &f, 0, fifo);
 	ck_assert_int_eq(f.rc, E_CANCELLED);
 	ck_assert_ptr_nonnull(strstr(f.err.msg, "step 1 (shell 'echo >"));
 	ck_assert_ptr_nonnull(strstr(f.err.msg, "was cancelled"));
-	close(pipe_fds[0]);
+	close(fifo);
 	teardown(&f);
 }
 END_TEST
