@@ -266,6 +266,7 @@ vmmd_destroy(struct vmmd *vmmd)
 	hv_router_destroy(vmmd->router);
 	store_close(vmmd->store);
 	free(vmmd->hv_env);
+	free(vmmd->info_head);
 	loop_destroy(vmmd->loop);
 	if (vmmd->lock_fd >= 0)
 		close(vmmd->lock_fd);

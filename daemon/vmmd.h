@@ -40,6 +40,8 @@ struct vmmd {
 	struct timer *stop_timer;
 	int lock_fd;
 	int64_t started_ms;
+	char *info_head; /* owned: of system.info's answer; NULL: none yet */
+	uint64_t info_until_ms;
 	bool stopping;
 };
 
