@@ -336,8 +336,10 @@ END_TEST
 START_TEST(launcher__bad_orders__refused_with_words)
 {
 	static const char *const orders[] = { "", "nonsense", "[]", "{}", "{\"argv\": \"x\"}",
-		"{\"argv\": [\"/bin/true\"], \"parent\": 1, \"record\": \"/x\", \"generation\": \"g\", "
-		"\"surprise\": 1}" };
+		/* clang-format off */
+		"{\"argv\": [\"/bin/true\"], \"parent\": 1, \"record\": \"/x\", \"generation\": \"g\", \"surprise\": 1}",
+		/* clang-format on */
+	};
 	struct fixture f;
 
 	setup(&f);

@@ -119,7 +119,7 @@ START_TEST(process__not_our_child__signal_seen)
 }
 END_TEST
 
-START_TEST(process__pid_reused__not_opened)
+START_TEST(process__g08_pid_reused__not_opened)
 {
 	int pidfd, other = -1;
 	pid_t pid = spawn((const char *[]){ "sleep", "1000", NULL }, &pidfd);
@@ -309,7 +309,7 @@ main(void)
 	UNIT_CASE(s, process__child_exits__status_seen_and_reaped);
 	UNIT_CASE(s, process__child_killed__signal_seen);
 	UNIT_CASE(s, process__not_our_child__signal_seen);
-	UNIT_CASE(s, process__pid_reused__not_opened);
+	UNIT_CASE(s, process__g08_pid_reused__not_opened);
 	UNIT_CASE(s, process__no_such_program__an_error_here);
 	UNIT_CASE(s, process__not_executable_text__an_error_here);
 	UNIT_CASE(s, process__descriptors__only_what_was_named);

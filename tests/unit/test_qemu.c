@@ -3,17 +3,19 @@
  * The QEMU backend with real emulators and guests of one sector. */
 #include "lib/hypervisor/hypervisor.h"
 
-#include <dirent.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -239,7 +241,7 @@ box_close(struct box *box)
 	box_forget(box);
 }
 
-START_TEST(qemu__whole_life__nothing_left)
+START_TEST(qemu__g20_whole_life__second_start_refused_nothing_left)
 {
 	struct fixture f;
 	struct box box;
@@ -282,7 +284,7 @@ START_TEST(qemu__whole_life__nothing_left)
 }
 END_TEST
 
-START_TEST(qemu__guest_powers_off__seen_and_still_there)
+START_TEST(qemu__g07_guest_powers_off__seen_and_still_there)
 {
 	struct fixture f;
 	struct box box;
@@ -298,7 +300,7 @@ START_TEST(qemu__guest_powers_off__seen_and_still_there)
 }
 END_TEST
 
-START_TEST(qemu__guest_panics__seen)
+START_TEST(qemu__g07_guest_panics__seen)
 {
 	struct fixture f;
 	struct box box;
@@ -329,7 +331,7 @@ START_TEST(qemu__triple_fault__resets_are_told_slowly)
 }
 END_TEST
 
-START_TEST(qemu__ask_shutdown__the_guest_sees_its_button)
+START_TEST(qemu__g22_ask_shutdown__a_suspended_guest_sees_its_button)
 {
 	struct fixture f;
 	struct box box;
@@ -351,7 +353,7 @@ START_TEST(qemu__ask_shutdown__the_guest_sees_its_button)
 }
 END_TEST
 
-START_TEST(qemu__killed__signal_told_within_a_second)
+START_TEST(qemu__r02_killed__told_in_time_and_started_again)
 {
 	struct fixture f;
 	struct box box;
@@ -376,7 +378,7 @@ START_TEST(qemu__killed__signal_told_within_a_second)
 }
 END_TEST
 
-START_TEST(qemu__console__echo_survives_readers)
+START_TEST(qemu__g81_console__echo_survives_readers)
 {
 	struct fixture f;
 	struct box box;
@@ -522,7 +524,7 @@ START_TEST(qemu__stopped__unresponsive_and_back)
 }
 END_TEST
 
-START_TEST(qemu__can_not_start__its_own_words)
+START_TEST(qemu__g28_can_not_start__its_own_words)
 {
 	struct fixture f;
 	struct box box;
@@ -552,7 +554,7 @@ START_TEST(qemu__can_not_start__its_own_words)
 }
 END_TEST
 
-START_TEST(qemu__long_runtime_folder__refused_clearly)
+START_TEST(qemu__g14_long_runtime_folder__refused_clearly)
 {
 	struct fixture f;
 	struct box box;
@@ -595,24 +597,74 @@ START_TEST(qemu__ended_while_starting__cancelled_and_gone)
 }
 END_TEST
 
-START_TEST(qemu__two_machines__ports_of_their_own)
+static bool
+can_connect(const char *host, uint16_t port)
 {
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	CLEANUP_FD int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	ck_assert_int_eq(inet_pton(AF_INET, host, &address.sin_addr), 1);
+	return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
+/* The port is taken when the machine starts, so nobody can have stolen it since its creation. */
+START_TEST(qemu__r25_eight_machines__ports_of_their_own)
+{
+	enum { MACHINES = 8 };
 	struct fixture f;
-	struct box a, b;
-	struct hv_facts fa, fb;
+	struct box boxes[MACHINES];
+	uint16_t ports[MACHINES];
 
 	setup(&f, "tcg");
-	box_open(&a, &f, "1", &guest_idle);
-	box_open(&b, &f, "2", &guest_idle);
-	b.spec.network = (struct network_spec){ .present = true, .type = NETWORK_USER };
-	box_run(&a);
-	box_run(&b);
-	f.ops->facts(a.m, &fa);
-	f.ops->facts(b.m, &fb);
-	ck_assert_int_ne(fa.pid, fb.pid);
-	ck_assert(fa.ssh_port != 0 && fb.ssh_port != 0 && fa.ssh_port != fb.ssh_port);
-	box_close(&a);
-	box_close(&b);
+	for (int i = 0; i < MACHINES; i++) {
+		static const char *const ids[MACHINES] = { "1", "2", "3", "4", "5", "6", "7", "8" };
+
+		box_open(&boxes[i], &f, ids[i], &guest_idle);
+		box_prepare(&boxes[i]);
+	}
+	for (int i = 0; i < MACHINES; i++)
+		f.ops->launch(boxes[i].m, on_done, &boxes[i]);
+	for (int i = 0; i < MACHINES; i++) {
+		struct hv_facts facts;
+
+		UNTIL(&f, boxes[i].answers == 2);
+		ck_assert_msg(boxes[i].err.code == E_OK, "%s", boxes[i].err.msg);
+		f.ops->facts(boxes[i].m, &facts);
+		ports[i] = facts.ssh_port;
+		ck_assert_uint_ne(ports[i], 0);
+		for (int j = 0; j < i; j++)
+			ck_assert_uint_ne(ports[i], ports[j]);
+	}
+	/* On the loopback of this host alone (G-26): 127.0.0.2 is as good as any other address. */
+	ck_assert(can_connect("127.0.0.1", ports[0]));
+	ck_assert(!can_connect("127.0.0.2", ports[0]));
+	for (int i = 0; i < MACHINES; i++)
+		box_close(&boxes[i]);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(qemu__g25_port_taken_meanwhile__another_one)
+{
+	struct fixture f;
+	struct box box;
+	struct hv_facts facts;
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	CLEANUP_FD int thief = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	setup(&f, "tcg");
+	box_open(&box, &f, "1", &guest_idle);
+	box_run(&box);
+	f.ops->facts(box.m, &facts);
+	address.sin_port = htons(facts.ssh_port);
+	box_kill(&box);
+	ck_assert_int_eq(bind(thief, (struct sockaddr *)&address, sizeof(address)), 0);
+	MUST(&box, f.ops->launch(box.m, on_done, &box));
+	f.ops->facts(box.m, &facts);
+	ck_assert(facts.ssh_port != 0 && facts.ssh_port != ntohs(address.sin_port));
+	box.events[0] = '\0';
+	box_close(&box);
 	finish(&f);
 }
 END_TEST
@@ -720,7 +772,7 @@ START_TEST(accel__trial__kvm_is_bounded)
 END_TEST
 
 /* An emulator that can not do KVM, and would be taken for able. */
-START_TEST(qemu__kvm_fails_early__emulated_once_and_told)
+START_TEST(qemu__g27_kvm_fails_early__emulated_once_and_told)
 {
 	static const char script[] = "#!/bin/sh\n"
 				     "case \"$*\" in *'-accel kvm'*)\n"
@@ -883,25 +935,26 @@ main(void)
 {
 	Suite *s = suite_create("qemu");
 
-	UNIT_CASE(s, qemu__whole_life__nothing_left);
-	UNIT_CASE(s, qemu__guest_powers_off__seen_and_still_there);
-	UNIT_CASE(s, qemu__guest_panics__seen);
+	UNIT_CASE(s, qemu__g20_whole_life__second_start_refused_nothing_left);
+	UNIT_CASE(s, qemu__g07_guest_powers_off__seen_and_still_there);
+	UNIT_CASE(s, qemu__g07_guest_panics__seen);
 	UNIT_CASE(s, qemu__triple_fault__resets_are_told_slowly);
-	UNIT_CASE(s, qemu__ask_shutdown__the_guest_sees_its_button);
-	UNIT_CASE(s, qemu__killed__signal_told_within_a_second);
-	UNIT_CASE(s, qemu__console__echo_survives_readers);
+	UNIT_CASE(s, qemu__g22_ask_shutdown__a_suspended_guest_sees_its_button);
+	UNIT_CASE(s, qemu__r02_killed__told_in_time_and_started_again);
+	UNIT_CASE(s, qemu__g81_console__echo_survives_readers);
 	UNIT_CASE(s, qemu__adopt__by_another_daemon);
 	UNIT_CASE(s, qemu__adopt__from_the_launchers_record);
 	UNIT_CASE(s, qemu__stopped__unresponsive_and_back);
-	UNIT_CASE(s, qemu__can_not_start__its_own_words);
-	UNIT_CASE(s, qemu__long_runtime_folder__refused_clearly);
+	UNIT_CASE(s, qemu__g28_can_not_start__its_own_words);
+	UNIT_CASE(s, qemu__g14_long_runtime_folder__refused_clearly);
 	UNIT_CASE(s, qemu__ended_while_starting__cancelled_and_gone);
-	UNIT_CASE(s, qemu__two_machines__ports_of_their_own);
+	UNIT_CASE(s, qemu__r25_eight_machines__ports_of_their_own);
+	UNIT_CASE(s, qemu__g25_port_taken_meanwhile__another_one);
 	UNIT_CASE(s, qemu__without_network__no_port);
 	UNIT_CASE(s, qemu__auto__tells_why_it_emulates);
 	UNIT_CASE(s, accel__trial__a_guest_really_runs);
 	UNIT_CASE(s, accel__trial__kvm_is_bounded);
-	UNIT_CASE(s, qemu__kvm_fails_early__emulated_once_and_told);
+	UNIT_CASE(s, qemu__g27_kvm_fails_early__emulated_once_and_told);
 	UNIT_CASE(s, oom__killed_for_memory__counted);
 	UNIT_CASE(s, qemu__disk_full__paused_and_told);
 	return unit_main(s);

@@ -88,7 +88,7 @@ plain_spec(void)
 		.memory_bytes = (512 << 20) + 1 };
 }
 
-START_TEST(argv__hostile_folder__stays_one_value)
+START_TEST(argv__g13_hostile_folder__stays_one_value)
 {
 	struct vm_spec spec = plain_spec();
 	struct strings argv = build(&spec, evil, true, "tcg");
@@ -132,7 +132,7 @@ START_TEST(argv__disk__whole_graph_is_given)
 }
 END_TEST
 
-START_TEST(argv__always__confined_and_versioned)
+START_TEST(argv__r01_always__sized_confined_and_versioned)
 {
 	struct vm_spec spec = plain_spec();
 	struct strings argv = build(&spec, NULL, true, "kvm");
@@ -141,6 +141,7 @@ START_TEST(argv__always__confined_and_versioned)
 	    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
 	ck_assert(has(&argv, "-smbios", "type=1,serial=ds=nocloud"));
 	ck_assert(has(&argv, "-accel", "kvm") && has(&argv, "-cpu", "host"));
+	ck_assert(has(&argv, "-smp", "2"));
 	ck_assert(has(&argv, "-m", "513M")); /* rounded up, and the same as its backend */
 	ck_assert_uint_eq(count(&argv, "-nodefaults"), 1);
 	ck_assert_uint_eq(count(&argv, "-no-shutdown"), 1);
@@ -187,7 +188,7 @@ START_TEST(monitor__usernet__the_port_of_ssh)
 }
 END_TEST
 
-START_TEST(monitor__status__every_word_of_qemu)
+START_TEST(monitor__g07_status__every_word_of_qemu)
 {
 	/* clang-format off */
 	static const struct { const char *word; enum hv_run_state state; } rows[] = {
@@ -216,11 +217,11 @@ main(void)
 {
 	Suite *s = suite_create("qemu_argv");
 
-	UNIT_CASE(s, argv__hostile_folder__stays_one_value);
+	UNIT_CASE(s, argv__g13_hostile_folder__stays_one_value);
 	UNIT_CASE(s, argv__disk__whole_graph_is_given);
-	UNIT_CASE(s, argv__always__confined_and_versioned);
+	UNIT_CASE(s, argv__r01_always__sized_confined_and_versioned);
 	UNIT_CASE(s, argv__network__user_or_none);
 	UNIT_CASE(s, monitor__usernet__the_port_of_ssh);
-	UNIT_CASE(s, monitor__status__every_word_of_qemu);
+	UNIT_CASE(s, monitor__g07_status__every_word_of_qemu);
 	return unit_main(s);
 }

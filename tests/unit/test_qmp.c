@@ -349,7 +349,7 @@ recovers_from(enum manners manners)
 	finish(&mon);
 }
 
-START_TEST(qmp__closed_after_command__reconnects)
+START_TEST(qmp__r06_closed_after_command__reconnects)
 {
 	recovers_from(CLOSE);
 }
@@ -385,7 +385,7 @@ START_TEST(qmp__flood_of_events__throttled_and_answered)
 }
 END_TEST
 
-START_TEST(qmp__silence__told_and_its_end_too)
+START_TEST(qmp__g21_silence__told_and_its_end_too)
 {
 	struct monitor mon;
 
@@ -405,7 +405,7 @@ START_TEST(qmp__silence__told_and_its_end_too)
 }
 END_TEST
 
-START_TEST(qmp__no_greeting__told_and_waited_for)
+START_TEST(qmp__g21_no_greeting__told_and_waited_for)
 {
 	struct monitor mon;
 
@@ -479,12 +479,12 @@ main(void)
 	UNIT_CASE(s, qmp__command__its_own_answer);
 	UNIT_CASE(s, qmp__other_id__ignored);
 	UNIT_CASE(s, qmp__refused__its_words_made_printable);
-	UNIT_CASE(s, qmp__closed_after_command__reconnects);
+	UNIT_CASE(s, qmp__r06_closed_after_command__reconnects);
 	UNIT_CASE(s, qmp__garbage__reconnects);
 	UNIT_CASE(s, qmp__reply_of_100_mb__reconnects);
 	UNIT_CASE(s, qmp__flood_of_events__throttled_and_answered);
-	UNIT_CASE(s, qmp__silence__told_and_its_end_too);
-	UNIT_CASE(s, qmp__no_greeting__told_and_waited_for);
+	UNIT_CASE(s, qmp__g21_silence__told_and_its_end_too);
+	UNIT_CASE(s, qmp__g21_no_greeting__told_and_waited_for);
 	UNIT_CASE(s, qmp__wrong_peer__not_talked_to);
 	UNIT_CASE(s, qmp__destroyed__pending_are_cancelled);
 	UNIT_CASE(s, qmp__destroyed_in_an_event__nothing_follows);

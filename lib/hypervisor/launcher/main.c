@@ -151,6 +151,10 @@ execute(const struct launch_order *order, struct err *err)
 		execve(argv[0], argv, envp);
 	}
 	err_errno(err, E_FAILED, errno, "can not execute '%s'", argv[0]);
+	for (size_t i = 0; i < order->env.count; i++)
+		free(envp[i]);
+	free(envp);
+	free(argv);
 }
 
 int
@@ -181,5 +185,6 @@ main(void)
 	if (rc == 0)
 		execute(&order, &err);
 	fprintf(stderr, "vmm-launch: %s\n", err.msg);
+	fields_release(launch_order_fields, &order);
 	return EXIT_LAUNCH;
 }
