@@ -26,7 +26,7 @@ char *xvasprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0
  *     return TAKE(path);                                 (hands over and clears) */
 void mem_freep(void *pp);
 void mem_closep(const int *fd);
-#define CLEANUP(fn) __attribute__((cleanup(fn)))
+#define CLEANUP(fn) __attribute__((cleanup(fn), unused))
 #define CLEANUP_FREE CLEANUP(mem_freep)
 #define CLEANUP_FD CLEANUP(mem_closep)
 #define TAKE(p)                                                                                    \

@@ -72,8 +72,8 @@ static const char *const stmt_sql[STMTS] = {
 enum row_stmt { ROW_PUT, ROW_REMOVE, ROW_EACH, ROW_GET, ROW_STMTS };
 
 static const char *const row_sql[ROW_STMTS] = {
-	[ROW_PUT] = "INSERT INTO %s (id, doc, sum) VALUES (?1, ?2, ?3)"
-		    " ON CONFLICT (id) DO UPDATE SET doc = excluded.doc, sum = excluded.sum",
+	[ROW_PUT] = ("INSERT INTO %s (id, doc, sum) VALUES (?1, ?2, ?3)"
+		     " ON CONFLICT (id) DO UPDATE SET doc = excluded.doc, sum = excluded.sum"),
 	[ROW_REMOVE] = "DELETE FROM %s WHERE id = ?1",
 	[ROW_EACH] = "SELECT id, doc FROM %s ORDER BY number",
 	[ROW_GET] = "SELECT doc FROM %s WHERE id = ?1",
