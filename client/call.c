@@ -114,18 +114,54 @@ take_answer(struct waiting *w, json_object *message, json_object **ret_result, s
 	return (int)err->code;
 }
 
+/* The next message; NULL when it was the answer and its rows were given out. */
+static enum conn_event
+next_message(struct waiting *w, const struct call *call, json_object **ret_message, struct err *err)
+{
+	int interval = progress_interval(&w->progress);
+	enum conn_event event;
+	const char *line;
+	size_t len;
+
+	if (call->rows_key == NULL)
+		return conn_next(w->ctl->conn, interval, ret_message, err);
+	event = conn_line(w->ctl->conn, interval, &line, &len, err);
+	if (event != CONN_MESSAGE ||
+	    rows_each(line, len, call->rows_key, call->on_row, call->arg) == 0)
+		return event;
+	*ret_message = conn_parse(line, len, err);
+	return *ret_message != NULL ? CONN_MESSAGE : CONN_FAILED;
+}
+
+/* True: it was the answer. */
+static bool
+on_message(
+    struct waiting *w, json_object *message, json_object **ret_result, int *ret_rc, struct err *err)
+{
+	json_object *id = json_member(message, "id");
+
+	if (json_has(message, "method")) {
+		*ret_rc = on_notification(w, message, err);
+		return false;
+	}
+	/* An error without id: the line itself was refused. */
+	if (id != NULL && json_object_get_int(id) != CALL_ID)
+		return false;
+	*ret_rc = take_answer(w, message, ret_result, err);
+	return true;
+}
+
 static int
 wait_for_answer(
     struct waiting *w, const struct call *call, json_object **ret_result, struct err *err)
 {
+	bool answered = false;
 	int rc = 0;
 
-	for (;;) {
-		json_object *message = NULL, *id;
-		enum conn_event event =
-		    conn_next(w->ctl->conn, progress_interval(&w->progress), &message, err);
+	while (rc == 0 && !answered) {
+		json_object *message = NULL;
 
-		switch (event) {
+		switch (next_message(w, call, &message, err)) {
 		case CONN_FAILED:
 			return E_NO_DAEMON;
 		case CONN_TIMEOUT:
@@ -135,21 +171,12 @@ wait_for_answer(
 			rc = on_signal(w, call->progress, err);
 			break;
 		case CONN_MESSAGE:
-			id = json_member(message, "id");
-			if (json_has(message, "method"))
-				rc = on_notification(w, message, err);
-			/* An error without id: the line itself was refused. */
-			else if (id == NULL || json_object_get_int(id) == CALL_ID) {
-				rc = take_answer(w, message, ret_result, err);
-				json_object_put(message);
-				return rc;
-			}
+			answered = message == NULL || on_message(w, message, ret_result, &rc, err);
 			json_object_put(message);
 			break;
 		}
-		if (rc != 0)
-			return rc;
 	}
+	return rc;
 }
 
 int

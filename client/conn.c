@@ -163,8 +163,8 @@ conn_send(struct conn *conn, struct json_object *message, const int *fds, size_t
 
 /* ---- in ---- */
 
-static json_object *
-parse_line(const char *line, size_t len, struct err *err)
+struct json_object *
+conn_parse(const char *line, size_t len, struct err *err)
 {
 	json_tokener *tokener = json_tokener_new_ex(64);
 	json_object *message;
@@ -180,26 +180,33 @@ parse_line(const char *line, size_t len, struct err *err)
 	return message;
 }
 
+/* Lets go of the line that was given out last. */
+static void
+drop_used(struct conn *conn)
+{
+	if (conn->used == 0)
+		return;
+	memmove(conn->in.data, conn->in.data + conn->used, conn->in.len - conn->used);
+	conn->in.len -= conn->used;
+	conn->used = 0;
+}
+
 /* A whole line that is in the buffer already. */
 static bool
-take_line(struct conn *conn, json_object **ret_message, struct err *err, bool *ret_failed)
+take_line(struct conn *conn, const char **ret_line, size_t *ret_len)
 {
 	char *end = conn->in.len > conn->scanned
 			? memchr(conn->in.data + conn->scanned, '\n', conn->in.len - conn->scanned)
 			: NULL;
-	size_t len;
 
-	*ret_failed = false;
 	if (end == NULL) {
 		conn->scanned = conn->in.len;
 		return false;
 	}
-	len = (size_t)(end - conn->in.data);
-	*ret_message = parse_line(conn->in.data, len + 1, err);
-	*ret_failed = *ret_message == NULL;
-	memmove(conn->in.data, end + 1, conn->in.len - len - 1);
-	conn->in.len -= len + 1;
+	conn->used = (size_t)(end - conn->in.data) + 1;
 	conn->scanned = 0;
+	*ret_line = conn->in.data;
+	*ret_len = conn->used;
 	return true;
 }
 
@@ -223,19 +230,20 @@ receive(struct conn *conn, struct err *err)
 }
 
 enum conn_event
-conn_next(struct conn *conn, int timeout_ms, struct json_object **ret_message, struct err *err)
+conn_line(
+    struct conn *conn, int timeout_ms, const char **ret_line, size_t *ret_len, struct err *err)
 {
 	uint64_t end = timeout_ms >= 0 ? clock_ms() + (uint64_t)timeout_ms : UINT64_MAX;
-	bool failed;
 
+	drop_used(conn);
 	for (;;) {
 		struct pollfd fds[2] = { { .fd = conn->fd, .events = POLLIN },
 			{ .fd = signals_fd(), .events = POLLIN } };
 		uint64_t now = clock_ms();
 		int wait = -1, n;
 
-		if (take_line(conn, ret_message, err, &failed))
-			return failed ? CONN_FAILED : CONN_MESSAGE;
+		if (take_line(conn, ret_line, ret_len))
+			return CONN_MESSAGE;
 		if (timeout_ms >= 0)
 			wait = now < end ? (int)(end - now) : 0;
 		n = poll(fds, 2, wait);
@@ -248,4 +256,18 @@ conn_next(struct conn *conn, int timeout_ms, struct json_object **ret_message, s
 		if (n > 0 && receive(conn, err) != 0)
 			return CONN_FAILED;
 	}
+}
+
+enum conn_event
+conn_next(struct conn *conn, int timeout_ms, struct json_object **ret_message, struct err *err)
+{
+	const char *line;
+	size_t len;
+	enum conn_event event = conn_line(conn, timeout_ms, &line, &len, err);
+
+	if (event != CONN_MESSAGE)
+		return event;
+	*ret_message = conn_parse(line, len, err);
+	drop_used(conn);
+	return *ret_message != NULL ? CONN_MESSAGE : CONN_FAILED;
 }

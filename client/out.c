@@ -117,7 +117,9 @@ table_add(struct table *table, const char *text)
 	for (char *p = shown; *p != '\0'; p++)
 		if (*p == '\n' || *p == '\t')
 			*p = ' ';
-	table->cells = xreallocarray(table->cells, table->count + 1, sizeof(char *));
+	if ((table->count & (table->count - 1)) == 0)
+		table->cells = xreallocarray(
+		    table->cells, table->count > 0 ? table->count * 2 : 1, sizeof(char *));
 	table->cells[table->count++] = shown;
 }
 
@@ -131,6 +133,20 @@ table_addf(struct table *table, const char *fmt, ...)
 	text = xvasprintf(fmt, ap);
 	va_end(ap);
 	table_add(table, text);
+}
+
+static int
+by_first_cell(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void
+table_sort(struct table *table)
+{
+	if (table->count > 0)
+		qsort(table->cells, table->count / table->column_count,
+		    table->column_count * sizeof(char *), by_first_cell);
 }
 
 static void

@@ -38,6 +38,8 @@ struct table {
 /* text: copied and made printable; NULL or "" is shown as "-". */
 void table_add(struct table *table, const char *text);
 void table_addf(struct table *table, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* By the first column. */
+void table_sort(struct table *table);
 /* Owned: a header and the rows, columns as wide as they need. */
 char *table_text(const struct table *table);
 void table_done(struct table *table);

@@ -25,16 +25,6 @@ state_shown(struct json_object *vm)
 	return reason != NULL ? xasprintf("%s (%s)", state, reason) : xstrdup(state);
 }
 
-static int
-by_name(const void *a, const void *b)
-{
-	struct json_object *x = *(struct json_object *const *)a,
-			   *y = *(struct json_object *const *)b;
-	const char *m = json_string(x, "name"), *n = json_string(y, "name");
-
-	return strcmp(m != NULL ? m : "", n != NULL ? n : "");
-}
-
 static void
 add_number(struct table *table, const char *before, int64_t number)
 {
@@ -61,44 +51,59 @@ add_row(struct table *table, struct json_object *vm)
 	add_number(table, ":", port);
 }
 
+static const struct table_column list_columns[] = {
+	{ "NAME", false },
+	{ "BACKEND", false },
+	{ "STATE", false },
+	{ "VCPUS", true },
+	{ "MEM", true },
+	{ "NETWORK", false },
+	{ "PID", true },
+	{ "SSH", false },
+};
+
 static void
-print_list(struct json_object *vms)
+on_row(void *arg, struct json_object *vm)
 {
-	static const struct table_column columns[] = {
-		{ "NAME", false },
-		{ "BACKEND", false },
-		{ "STATE", false },
-		{ "VCPUS", true },
-		{ "MEM", true },
-		{ "NETWORK", false },
-		{ "PID", true },
-		{ "SSH", false },
-	};
-	struct table table = { .columns = columns, .column_count = ARRAY_LEN(columns) };
+	add_row(arg, vm);
+}
+
+static void
+print_list(struct table *table)
+{
 	CLEANUP_FREE char *text = NULL;
 
-	if (json_length(vms) == 0) {
+	if (table->count == 0) {
 		puts("no machines");
 		return;
 	}
-	json_object_array_sort(vms, by_name);
-	for (size_t i = 0; i < json_length(vms); i++)
-		add_row(&table, json_item(vms, i));
-	text = table_text(&table);
+	table_sort(table);
+	text = table_text(table);
 	fputs(text, stdout);
-	table_done(&table);
 }
 
 static int
 run_list(struct vmctl *ctl, void *args, struct err *err)
 {
-	struct json_object *result = NULL;
-	int rc = call_verb(ctl, args, false, &result, err);
+	struct table table = { .columns = list_columns, .column_count = ARRAY_LEN(list_columns) };
+	struct call call = { .method = METHOD_vm_list,
+		.rows_key = ctl->global.json ? NULL : "vms",
+		.on_row = on_row,
+		.arg = &table };
+	struct json_object *result = NULL, *vms;
+	int rc;
 
-	if (rc == 0 && ctl->global.json)
+	(void)args;
+	rc = call_run(ctl, &call, &result, err);
+	if (rc == 0 && ctl->global.json) {
 		out_json(ctl, result);
-	else if (rc == 0)
-		print_list(json_member(result, "vms"));
+	} else if (rc == 0) {
+		vms = json_member(result, "vms");
+		for (size_t i = 0; i < json_length(vms); i++)
+			on_row(&table, json_item(vms, i));
+		print_list(&table);
+	}
+	table_done(&table);
 	json_object_put(result);
 	return rc;
 }

@@ -465,7 +465,8 @@ check_value(struct gate *g, enum role role)
 {
 	bool escapes;
 
-	if (++g->values > GATE_VALUES_MAX)
+	g->values += *g->at == '{' || *g->at == '[' ? GATE_CONTAINER_COST : 1;
+	if (g->values > GATE_VALUES_MAX)
 		return fail(g, g->at, "more than %d values", GATE_VALUES_MAX);
 	if (g->ids != NULL && (role == ROLE_CALL || (role == ROLE_LINE && *g->at == '{'))) {
 		if (g->ids->count < RPC_BATCH_MAX)

@@ -13,6 +13,7 @@
 enum {
 	GATE_MEMBERS_MAX = 1024,     /* of one object */
 	GATE_VALUES_MAX = 256 << 10, /* of one line: bounds the memory of its tree */
+	GATE_CONTAINER_COST = 4,     /* values that an array or object counts as */
 	GATE_NUMBER_MAX = 512        /* characters of a number */
 };
 

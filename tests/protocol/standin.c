@@ -267,13 +267,14 @@ fill_handlers(method_fn **table)
 static bool
 read_options(int argc, char **argv, struct server_options *options)
 {
+	int passed = notify_listen_fd();
 	uint64_t number;
 
 	for (int i = 2; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
 
 		if (str_eq(argv[i], "--listen-fd")) {
-			options->listen_fd = notify_listen_fd();
+			options->listen_fd = passed;
 			continue;
 		}
 		if (value == NULL)

@@ -259,21 +259,34 @@ START_TEST(gate__members__bounded_and_all_compared)
 }
 END_TEST
 
+/* An array of that many of these. */
+static int
+check_values(size_t count, const char *value, struct err *err)
+{
+	struct sbuf line = { 0 };
+	int rc;
+
+	for (size_t i = 0; i < count; i++)
+		sbuf_addf(&line, "%c%s", i > 0 ? ',' : '[', value);
+	sbuf_addc(&line, ']');
+	rc = gate_check(line.data, line.len, err);
+	sbuf_done(&line);
+	return rc;
+}
+
 START_TEST(gate__values__bounded)
 {
+	static const size_t scalars = GATE_VALUES_MAX - GATE_CONTAINER_COST;
+	static const size_t containers = GATE_VALUES_MAX / GATE_CONTAINER_COST - 1;
 	struct err err = ERR_INIT;
-	struct sbuf line = { 0 };
 
-	sbuf_adds(&line, "[0");
-	for (int i = 2; i < GATE_VALUES_MAX; i++)
-		sbuf_adds(&line, ",0");
-	sbuf_adds(&line, "]");
-	ck_assert_int_eq(gate_check(line.data, line.len, &err), 0);
-	line.data[line.len - 1] = ',';
-	sbuf_adds(&line, "0]");
-	ck_assert_int_eq(gate_check(line.data, line.len, &err), E_PARSE);
+	ck_assert_int_eq(check_values(scalars, "0", &err), 0);
+	ck_assert_int_eq(check_values(scalars + 1, "0", &err), E_PARSE);
 	ck_assert_msg(strstr(err.msg, "more than 262144 values") != NULL, "%s", err.msg);
-	sbuf_done(&line);
+	ck_assert_int_eq(check_values(containers, "{}", &err), 0);
+	ck_assert_int_eq(check_values(containers + 1, "{}", &err), E_PARSE);
+	ck_assert_int_eq(check_values(containers, "[]", &err), 0);
+	ck_assert_int_eq(check_values(containers + 1, "[]", &err), E_PARSE);
 }
 END_TEST
 

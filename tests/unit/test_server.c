@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "lib/base/clock.h"
 #include "tests/unit/serve.h"
 
 static void
@@ -25,6 +26,8 @@ start(struct serve *s)
 }
 
 #define INFO "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"system.info\"}\n"
+#define SHUTDOWN_WRONG                                                                             \
+	"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"system.shutdown\",\"params\":{\"x\":1}}\n"
 #define INFO_ANSWER "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":true}"
 
 static int
@@ -254,9 +257,9 @@ START_TEST(server__too_many_connections__told_and_closed)
 }
 END_TEST
 
-/* As the user `uid`: connects and expects a refusal that names `name`; NULL: an answer. */
+/* As the user `uid`: connects, asks (NULL: only listens) and expects that in the answer. */
 static void
-ask_as(uid_t uid, const char *path, const char *name)
+ask_as(uid_t uid, const char *path, const char *line, const char *expected)
 {
 	char got[4096];
 	ssize_t n;
@@ -267,21 +270,21 @@ ask_as(uid_t uid, const char *path, const char *name)
 	fd = raw_connect(path);
 	if (fd < 0)
 		_exit(3);
-	if (name == NULL && send(fd, INFO, strlen(INFO), MSG_NOSIGNAL) < 0)
+	if (line != NULL && send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
 		_exit(4);
 	n = recv(fd, got, sizeof(got) - 1, 0);
 	got[n > 0 ? n : 0] = '\0';
-	_exit(strstr(got, name != NULL ? name : "\"result\":true") != NULL ? 0 : 5);
+	_exit(strstr(got, expected) != NULL ? 0 : 5);
 }
 
 static void
-serve_as(struct serve *s, uid_t uid, const char *name)
+serve_as(struct serve *s, uid_t uid, const char *line, const char *expected)
 {
 	pid_t pid = fork();
 	int status = 0;
 
 	if (pid == 0)
-		ask_as(uid, s->path, name);
+		ask_as(uid, s->path, line, expected);
 	while (waitpid(pid, &status, WNOHANG) == 0)
 		serve_for(s, 2);
 	ck_assert_msg(status == 0, "as %u: status %x", (unsigned)uid, status);
@@ -302,15 +305,16 @@ START_TEST(server__other_users__by_the_mode)
 	options = serve_options(&s);
 	serve_start(&s, &options);
 	ck_assert_int_eq(chmod(s.path, 0666), 0); /* so that the mode alone does not refuse */
-	serve_as(&s, 1234, "permission_denied");
+	serve_as(&s, 1234, NULL, "permission_denied");
 	server_destroy(TAKE(s.server));
 
 	options.system = true;
 	options.max_per_uid = 1;
 	serve_start(&s, &options);
 	ck_assert_int_eq(chmod(s.path, 0666), 0);
-	serve_as(&s, 1234, NULL);
-	options.max_per_uid = 0;
+	serve_as(&s, 1234, INFO, "\"result\":true");
+	/* Before the parameters are looked at. */
+	serve_as(&s, 1234, SHUTDOWN_WRONG, "permission_denied");
 	client_init(&held, &s);
 	ASSERT_ASK(&held, INFO, INFO_ANSWER);
 	client_done(&held);
@@ -349,8 +353,8 @@ START_TEST(server__cap_of_a_user__told_and_closed)
 	}
 	while (server_connections(s.server) < 1)
 		serve_for(&s, 1);
-	serve_as(&s, 1234, "limit_exceeded");
-	serve_as(&s, 1235, NULL);
+	serve_as(&s, 1234, NULL, "limit_exceeded");
+	serve_as(&s, 1235, INFO, "\"result\":true");
 	close(go[0]);
 	close(go[1]);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -388,27 +392,31 @@ static void
 run_out_of_descriptors(void)
 {
 	struct serve s;
-	struct client c[3];
+	enum { WAITING = 5 };
+	struct client c[1 + WAITING];
 	int fds[64];
-	uint64_t before;
+	uint64_t before, begin;
 	size_t used;
 
 	start(&s);
 	client_init(&c[0], &s);
 	ASSERT_ASK(&c[0], INFO, INFO_ANSWER);
 	/* Room for the clients' own ends, and for nothing of the server's. */
-	used = use_up(fds, 64, 2);
-	client_init(&c[1], &s);
-	client_init(&c[2], &s);
-	expect_refusal(&c[1], "limit_exceeded");
+	used = use_up(fds, 64, WAITING);
+	for (int i = 1; i <= WAITING; i++)
+		client_init(&c[i], &s);
 	before = cpu_ms();
-	ASSERT_ASK(&c[0], INFO, INFO_ANSWER); /* those that are in are served */
-	serve_for(&s, 400);
-	if (cpu_ms() - before > 100)
-		ck_abort_msg("busy: %llu ms", (unsigned long long)(cpu_ms() - before));
+	begin = clock_ms();
+	for (int i = 1; i <= WAITING; i++) {
+		expect_refusal(&c[i], "limit_exceeded");
+		ASSERT_ASK(&c[0], INFO, INFO_ANSWER); /* those that are in are served */
+	}
+	/* One at a time, and rest between them. */
+	ck_assert_uint_ge(clock_ms() - begin, (WAITING - 1) * 90);
+	ck_assert_uint_lt(cpu_ms() - before, 200);
 	for (size_t i = 0; i < used; i++)
 		close(fds[i]);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i <= WAITING; i++)
 		client_done(&c[i]);
 	client_init(&c[0], &s);
 	ASSERT_ASK(&c[0], INFO, INFO_ANSWER); /* and new ones again */
