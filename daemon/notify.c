@@ -57,7 +57,8 @@ notify_listen_fd(void)
 bool
 notify_send(const char *state)
 {
-	const char *path = getenv(OWN_NOTIFY_SOCKET);
+	const char *given = getenv("NOTIFY_SOCKET");
+	const char *path = given != NULL ? given : getenv(OWN_NOTIFY_SOCKET);
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	size_t len = path != NULL ? strlen(path) : 0;
 	CLEANUP_FD int fd = -1;

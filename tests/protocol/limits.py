@@ -127,6 +127,14 @@ def in_flight__notifications_count_too():
         server.until("gone", lambda info: info["waiting"] == 0)
 
 
+def in_flight__a_batch__goes_on_as_its_calls_end():
+    slow = '{"jsonrpc":"2.0","id":%d,"method":"operation.wait","params":["x","20ms"]}'
+    with Server() as server, server.client() as client:
+        client.send("[" + ",".join(slow % i for i in range(100)) + "]\n")
+        equal(sorted(answer["id"] for answer in client.answer()), list(range(100)))
+        served(server)
+
+
 def pipeline__of_10000_requests__answered_in_order():
     with Server() as server, server.client() as client:
         lines = "".join(GET % i + "\n" for i in range(10000))
