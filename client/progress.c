@@ -237,6 +237,8 @@ plain_line(struct progress *p, struct progress_vm *vm, const char *state)
 	/* Why it failed is told by the answer. */
 	if (vm->message != NULL && !vm->failed)
 		sbuf_addf(&text, "%s%s", text.len > 0 ? ": " : "", vm->message);
+	if (str_eq(state, "step"))
+		sbuf_addf(&text, ", done in %s", time);
 	line = sbuf_take(&text);
 	add_line(p, vm, ": ", line, strlen(line));
 }

@@ -22,7 +22,10 @@ state_shown(struct json_object *vm)
 		state = "?";
 	if (silent)
 		return xasprintf("%s (unresponsive)", state);
-	return reason != NULL ? xasprintf("%s (%s)", state, reason) : xstrdup(state);
+	/* What was asked for needs no reason. */
+	if (reason == NULL || str_eq(reason, "user"))
+		return xstrdup(state);
+	return xasprintf("%s (%s)", state, reason);
 }
 
 static void

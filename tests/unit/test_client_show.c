@@ -146,6 +146,8 @@ fill_plain(struct progress *p)
 	    p, "{\"vm\":\"db\",\"state\":\"output\",\"stream\":\"stdout\",\"data\":\"x\\r\\ny\"}");
 	event(p, "{\"vm\":\"web\",\"state\":\"output\",\"stream\":\"stdout\",\"data\":"
 		 "\"e\\ntwo\\n\\n\"}");
+	event(p, "{\"vm\":\"web\",\"phase\":\"provision\",\"state\":\"step\",\"phase_ms\":300,"
+		 "\"message\":\"a\"}");
 	event(p, "{\"vm\":\"web\",\"phase\":\"provision\",\"state\":\"failed\",\"phase_ms\":2000,"
 		 "\"message\":\"told later\"}");
 }
@@ -160,6 +162,7 @@ START_TEST(progress__plain__a_line_for_what_matters)
 			       "web | one\n"
 			       "web | two\n"
 			       "web | \n"
+			       "web: provision: a, done in 0.3s\n"
 			       "web: provision failed after 2.0s\n"
 			       "db | y\n");
 }
