@@ -328,6 +328,7 @@ request_upgrade(struct request *request, json_object *result)
 	request_reply(request, result);
 	c->busy--;
 	stream = TAKE(c->stream);
+	seat_keep(c->server, stream, c->peer.uid);
 	stream_pause(stream, false); /* reading is up to its new user */
 	connection_close(c);
 	return stream;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
- * Accepting connections: who may, how many, and what happens when descriptors run out. */
+ * The listening socket's events, and time and turns for its connections. */
 #include "daemon/server.h"
 
 #include <errno.h>
@@ -21,101 +21,8 @@
 enum {
 	ACCEPT_A_TURN = 64, /* so that a storm of connections does not starve those that exist */
 	ACCEPT_PAUSE_MS = 100,
-	KEPT_FOR_ROOT = 8, /* system: connections beyond the limit, to look at what fills it */
 	FAREWELL_MS = 200
 };
-
-static size_t
-count_of(const struct server *server, uid_t uid)
-{
-	const struct connection *c;
-	size_t count = 0;
-
-	TAILQ_FOREACH(c, &server->connections, link)
-	count += c->peer.uid == uid;
-	return count;
-}
-
-static int
-admit(const struct server *server, const struct peer *peer, struct err *err)
-{
-	size_t limit = server->max_connections;
-
-	if (!authz(peer, OBSERVE, server->system)) {
-		err_set(err, E_PERMISSION, "this vmmd serves user %u only, not %u",
-		    (unsigned)geteuid(), (unsigned)peer->uid);
-		err_hint(err, "run your own: 'vmctl' starts one, or use the system's");
-		return E_PERMISSION;
-	}
-	if (server->system && peer->uid == 0)
-		limit += KEPT_FOR_ROOT;
-	if (server->count >= limit)
-		return err_set(err, E_LIMIT, "there are %zu connections, and no more are taken",
-		    server->count);
-	if (server->system && server->max_per_uid > 0 && peer->uid != 0 &&
-	    count_of(server, peer->uid) >= server->max_per_uid)
-		return err_set(err, E_LIMIT, "you have %u connections, and no more are taken",
-		    server->max_per_uid);
-	return 0;
-}
-
-/* Says why, if the socket takes it at once, and closes. */
-static void
-turn_away(int fd, const struct err *err)
-{
-	struct sbuf line = { 0 };
-
-	rpc_error(&line, NULL, err);
-	sbuf_addc(&line, '\n');
-	if (send(fd, line.data, line.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		log_debug("turning a client away: %s", strerror(errno));
-	sbuf_done(&line);
-	close(fd);
-}
-
-static void
-accepted(struct server *server, int fd)
-{
-	struct peer peer;
-	struct err err;
-
-	if (!peer_read(fd, &peer)) {
-		close(fd);
-		return;
-	}
-	if (admit(server, &peer, &err) != 0) {
-		log_info("turned away pid %ld of user %u: %s", (long)peer.pid, (unsigned)peer.uid,
-		    err.msg);
-		turn_away(fd, &err);
-		return;
-	}
-	connection_create(server, fd, &peer);
-}
-
-static int
-open_spare(void)
-{
-	return open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
-/* Without a descriptor for it a client would wait and never learn why; one is kept for this. */
-static void
-drop_one(struct server *server)
-{
-	struct err err;
-	int fd;
-
-	if (server->spare_fd < 0)
-		return;
-	close(TAKE_FD(server->spare_fd));
-	fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0) {
-		err_set(&err, E_LIMIT, "vmmd has no descriptors left");
-		err_hint(&err, "try again soon; LimitNOFILE= of its service is the limit");
-		turn_away(fd, &err);
-	}
-	server->spare_fd = open_spare();
-}
 
 static void
 on_acceptable(void *arg, unsigned events)
@@ -126,7 +33,7 @@ on_acceptable(void *arg, unsigned events)
 		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
-			accepted(server, fd);
+			admit(server, fd);
 			continue;
 		}
 		if (errno == EINTR || errno == ECONNABORTED)
@@ -134,9 +41,7 @@ on_acceptable(void *arg, unsigned events)
 		if (errno == EAGAIN)
 			return;
 		/* The one waiting would wake us again and again, and could not be taken. */
-		log_warn("can not accept a connection: %s", strerror(errno));
-		if (errno == EMFILE || errno == ENFILE)
-			drop_one(server);
+		admit_failed(server, errno);
 		watch_set(server->watch, 0);
 		timer_arm(server->pause, ACCEPT_PAUSE_MS);
 		return;
@@ -184,7 +89,7 @@ on_turn(void *arg)
 
 	/* Those that ask again during this turn wait for the next. */
 	TAILQ_FOREACH(c, &server->again, again_link)
-	turns++;
+		turns++;
 	for (; turns > 0 && (c = TAILQ_FIRST(&server->again)) != NULL; turns--) {
 		TAILQ_REMOVE(&server->again, c, again_link);
 		c->again = false;
@@ -240,9 +145,10 @@ server_create(struct vmmd *vmmd, struct loop *loop, const struct server_options 
 	server->drain_timeout_ms = or_default(options->drain_timeout_ms, WIRE_DRAIN_MS);
 	server->tick_ms = tick_for(server);
 	server->fd = -1;
-	server->spare_fd = open_spare();
+	admit_open_spare(server);
 	TAILQ_INIT(&server->connections);
 	TAILQ_INIT(&server->again);
+	LIST_INIT(&server->seats);
 	server->pause = timer_create_on(loop, accept_again, server);
 	server->tick = timer_create_on(loop, on_tick, server);
 	server->turn = timer_create_on(loop, on_turn, server);
@@ -272,8 +178,7 @@ say_farewell(struct server *server)
 	uint64_t end_ms = clock_ms() + FAREWELL_MS;
 	struct connection *c;
 
-	TAILQ_FOREACH(c, &server->connections, link)
-	{
+	TAILQ_FOREACH(c, &server->connections, link) {
 		while (stream_queued(c->stream) > 0 && clock_ms() < end_ms) {
 			struct pollfd p = { .fd = stream_fd(c->stream), .events = POLLOUT };
 
@@ -296,10 +201,11 @@ server_destroy(struct server *server)
 	err_set(&err, E_SHUTDOWN, "vmmd is going down");
 	err_hint(&err, "what it had begun is taken up when it is back");
 	TAILQ_FOREACH(c, &server->connections, link)
-	requests_fail_all(c, &err);
+		requests_fail_all(c, &err);
 	say_farewell(server);
 	while (!TAILQ_EMPTY(&server->connections))
 		connection_close(TAILQ_FIRST(&server->connections));
+	seats_drop(server);
 	timer_destroy(server->pause);
 	timer_destroy(server->tick);
 	timer_destroy(server->turn);

@@ -46,7 +46,9 @@ struct server {
 	struct timer *turn;  /* for those in `again` */
 	TAILQ_HEAD(, connection) connections;
 	TAILQ_HEAD(again_list, connection) again;
-	size_t count;
+	LIST_HEAD(, seat) seats; /* admit.c */
+	size_t count;            /* of connections and seats */
+	uint64_t told_ms;        /* when a refusal was logged last */
 	struct sbuf scratch; /* the answer being written */
 };
 
@@ -89,6 +91,14 @@ struct connection {
 /* listen.c */
 int listen_open(const struct server_options *options, struct server *server, struct err *err);
 void listen_close(struct server *server);
+
+/* admit.c.  fd: taken; becomes a connection, or is told why not. */
+void admit(struct server *server, int fd);
+void admit_failed(struct server *server, int errno_value); /* accept did */
+void admit_open_spare(struct server *server);
+/* The stream was handed over, and counts until it ends. */
+void seat_keep(struct server *server, struct stream *stream, uid_t uid);
+void seats_drop(struct server *server);
 
 /* peer_linux.c: who is at the other end; false: can not be told. */
 bool peer_read(int fd, struct peer *ret_peer);

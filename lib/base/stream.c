@@ -38,6 +38,8 @@ struct stream {
 	size_t line_len;  /* bytes of the line handed out last, drained at the next call */
 	size_t searched;  /* input bytes known to hold no newline */
 	bool eof, paused, finishing, broken, closed;
+	void (*on_end)(void *arg);
+	void *on_end_arg;
 	struct timer *soon; /* calls back in a turn of the loop of its own; NULL: never needed */
 	int busy; /* callbacks running; destruction waits for them */
 	bool dead;
@@ -73,6 +75,8 @@ release(struct stream *stream)
 	free(TAKE(stream->fds));
 	evbuffer_free(TAKE(stream->in));
 	evbuffer_free(TAKE(stream->out));
+	if (stream->on_end != NULL)
+		TAKE(stream->on_end)(stream->on_end_arg);
 }
 
 static void
@@ -408,6 +412,13 @@ stream_finish(struct stream *stream)
 	update_watch(stream);
 	if (evbuffer_get_length(stream->out) == 0)
 		call_soon(stream);
+}
+
+void
+stream_on_end(struct stream *stream, void (*fn)(void *arg), void *arg)
+{
+	stream->on_end = fn;
+	stream->on_end_arg = arg;
 }
 
 int

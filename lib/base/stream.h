@@ -48,5 +48,7 @@ void stream_pause(struct stream *stream, bool paused); /* stops reading the sock
 /* Closes once the queue is sent (on_closed(0) then), or at the first error. */
 void stream_finish(struct stream *stream);
 int stream_fd(const struct stream *stream);
+/* fn runs once, when the stream is destroyed or detached; for who lent it.  NULL: nobody. */
+void stream_on_end(struct stream *stream, void (*fn)(void *arg), void *arg);
 
 #endif

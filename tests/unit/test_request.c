@@ -809,7 +809,25 @@ START_TEST(upgrade__bytes_flow_after_the_answer)
 	client_say(&c, "not json\n{}\n");
 	client_wait_lines(&c, 2);
 	ck_assert_str_eq(c.in.data, "not json\n{}\n");
+	/* It counts until its new owner ends it. */
+	ck_assert_uint_eq(server_connections(s.server), 1);
+	client_done(&c);
+	serve_until(&s, &s.gone, 1);
 	ck_assert_uint_eq(server_connections(s.server), 0);
+	serve_done(&s);
+}
+END_TEST
+
+START_TEST(upgrade__outlives_the_server)
+{
+	struct serve s;
+	struct client c;
+
+	start(&s);
+	client_init(&c, &s);
+	ASSERT_ASK(&c, CALL_NAMED("1", "vm.console") "\n", RESULT("1", "true"));
+	server_destroy(TAKE(s.server));
+	ASSERT_ASK(&c, "bytes\n", "bytes");
 	client_done(&c);
 	serve_until(&s, &s.gone, 1);
 	serve_done(&s);
@@ -939,6 +957,7 @@ main(void)
 	UNIT_CASE(s, fds__stay_with_their_line_and_are_closed);
 	UNIT_CASE(s, fds__batch__shared_by_its_calls);
 	UNIT_CASE(s, upgrade__bytes_flow_after_the_answer);
+	UNIT_CASE(s, upgrade__outlives_the_server);
 	UNIT_CASE(s, upgrade__later__answer_comes_first);
 	UNIT_CASE(s, upgrade__pipelined_request__refused);
 	UNIT_CASE(s, upgrade__others_in_flight__refused);
