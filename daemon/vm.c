@@ -498,8 +498,12 @@ on_exited(struct vm *vm, const struct hv_event *ev)
 	console_ended(vm);
 	if (vm->ending || vm->state == VM_STOPPING) {
 		vm->ending = false;
-		if (vm_event(vm, VM_EV_ENDED, vm->state == VM_STOPPING ? "user" : vm->reason, false, NULL) != 0)
-			vm_save(vm); /* the guest had ended before: state and reason stand */
+		/* The guest had ended, or the machine is to go: state and reason stand, but who
+		 * waits for the process must hear. */
+		if (vm->state == VM_DESTROYED ||
+		    vm_event(vm, VM_EV_ENDED, vm->state == VM_STOPPING ? "user" : vm->reason, false,
+			NULL) != 0)
+			vm_save(vm);
 		return;
 	}
 	if (ev->out_of_memory)
