@@ -9,6 +9,7 @@ refuse, by the name of the parameter, and without having done anything.
 import base64
 import json
 import os
+import time
 
 from harness import Failure, Host, RpcError, check, equal, run
 from schema import Schemas
@@ -91,8 +92,12 @@ def good_call(method, params, wanted=None):
         if param["name"] in params:
             problems += schemas.problems(param["schema"], params[param["name"]], param["name"])
     check(not problems, f"{method}: {problems}")
+    before = time.monotonic()
     result, error = call(method, params)
+    seconds = time.monotonic() - before
     equal(error["data"]["name"] if error else None, wanted, f"{method} {error}")
+    # Where nothing runs there is nothing to wait for, and no deadline may pass unseen.
+    check(seconds < 4, f"{method} took {seconds:.1f} s")
     if result is not None:
         check_result(method, result)
     return result
