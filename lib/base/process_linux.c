@@ -196,6 +196,16 @@ process_reap(int pidfd, bool wait, struct process_exit *ret_exit)
 	return true;
 }
 
+/* Whether /proc shows us a zombie's status; who may not see it gets 0. */
+static bool
+may_see(pid_t pid)
+{
+	CLEANUP_FREE char *path = xasprintf("/proc/%d", (int)pid);
+	struct stat st;
+
+	return geteuid() == 0 || (stat(path, &st) == 0 && st.st_uid == geteuid());
+}
+
 /* The end of somebody else's child: a zombie shows its status in /proc, a reaped one in its pidfd
  * (from kernel 6.15 on). */
 static bool
@@ -208,8 +218,9 @@ stranger_exit(pid_t pid, int pidfd, struct process_exit *ret_exit)
 		*ret_exit = exit_from_status(info.exit_code);
 		return true;
 	}
-	/* Still a zombie, so the pid is still its own.  Status 0 may also mean "not for you". */
-	if (read_stat(pid, &line, NULL) == 0 && line.state == 'Z' && line.wait_status != 0) {
+	/* Still a zombie, so the pid is still its own. */
+	if (read_stat(pid, &line, NULL) == 0 && line.state == 'Z' &&
+	    (line.wait_status != 0 || may_see(pid))) {
 		*ret_exit = exit_from_status(line.wait_status);
 		return true;
 	}

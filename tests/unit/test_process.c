@@ -82,40 +82,68 @@ START_TEST(process__child_killed__signal_seen)
 }
 END_TEST
 
-/* Starts sleep as a grandchild, which a subreaper (or init) inherits, as after a daemon's end.
- * The subreaper reaps nothing: its child stays a zombie, as long as the test wants. */
-START_TEST(process__not_our_child__signal_seen)
+/* A grandchild that reads until its input ends, as init has it after a daemon's end.  Its parent
+ * reaps nothing: it stays a zombie as long as the test wants. */
+static pid_t
+spawn_stranger(const int input[2], pid_t *ret_middle)
 {
-	struct process_id id;
-	int numbers[2], pidfd;
-	pid_t middle, pid;
+	static const char *const argv[] = { "cat", NULL };
+	struct process_spec spec = { .argv = argv, .stdin_fd = input[0], .stdout_fd = -1, .stderr_fd = -1 };
+	int numbers[2];
+	pid_t pid = 0;
 
-	ck_assert_int_eq(pipe(numbers), 0);
-	middle = fork();
-	if (middle == 0) {
-		int fd;
-		pid_t inner = spawn((const char *[]){ "sleep", "1000", NULL }, &fd);
-
-		if (write(numbers[1], &inner, sizeof(inner)) < 0)
+	ck_assert_int_eq(pipe2(numbers, O_CLOEXEC), 0);
+	*ret_middle = fork();
+	if (*ret_middle == 0) {
+		close(input[1]);
+		if (process_spawn(&spec, &pid, NULL, NULL) != 0 ||
+		    write(numbers[1], &pid, sizeof(pid)) < 0)
 			_exit(1);
 		pause();
 		_exit(0);
 	}
 	ck_assert_int_eq(read(numbers[0], &pid, sizeof(pid)), (ssize_t)sizeof(pid));
+	close(numbers[0]);
+	close(numbers[1]);
+	return pid;
+}
+
+static void
+stranger_ends(bool killed)
+{
+	struct process_id id;
+	struct process_exit how;
+	pid_t middle, pid;
+	int input[2], pidfd;
+
+	ck_assert_int_eq(pipe2(input, O_CLOEXEC), 0);
+	pid = spawn_stranger(input, &middle);
 	ck_assert_int_eq(process_identify(pid, &id, NULL), 0);
 	ck_assert_int_eq(process_open(&id, &pidfd, NULL), 0);
-	{
-		struct process_exit how = watch_to_the_end(pid, pidfd, SIGKILL);
-
-		ck_assert(how.known && how.signaled);
-		ck_assert_int_eq(how.code, SIGKILL);
+	close(input[0]);
+	if (killed) {
+		how = watch_to_the_end(pid, pidfd, SIGKILL);
+		ck_assert(how.known && how.signaled && how.code == SIGKILL);
+	} else {
+		close(TAKE_FD(input[1]));
+		how = watch_to_the_end(pid, pidfd, 0);
+		ck_assert(how.known && !how.signaled && how.code == 0);
 	}
 	/* A zombie still has its pid and start time, and is no longer the process. */
 	ck_assert_int_eq(process_open(&id, &pidfd, NULL), E_NOT_FOUND);
 	kill(middle, SIGKILL);
 	waitpid(middle, NULL, 0);
-	close(numbers[0]);
-	close(numbers[1]);
+	if (input[1] >= 0)
+		close(input[1]);
+}
+
+START_TEST(process__not_our_child__its_end_seen)
+{
+	uint64_t before = clock_ms();
+
+	stranger_ends(true);
+	stranger_ends(false);
+	ck_assert_uint_lt(clock_ms() - before, 300); /* nobody waited for the zombie to be reaped */
 }
 END_TEST
 
@@ -308,7 +336,7 @@ main(void)
 
 	UNIT_CASE(s, process__child_exits__status_seen_and_reaped);
 	UNIT_CASE(s, process__child_killed__signal_seen);
-	UNIT_CASE(s, process__not_our_child__signal_seen);
+	UNIT_CASE(s, process__not_our_child__its_end_seen);
 	UNIT_CASE(s, process__g08_pid_reused__not_opened);
 	UNIT_CASE(s, process__no_such_program__an_error_here);
 	UNIT_CASE(s, process__not_executable_text__an_error_here);
