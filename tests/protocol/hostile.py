@@ -420,4 +420,9 @@ def test_nothing_is_left():
     equal(host.names(), [])
 
 
+def test_vmmd_ends_well():
+    """Also to a sanitizer, which tells at the end what was never freed."""
+    equal(host.stop(), 0)
+
+
 run(globals(), [host])

@@ -200,4 +200,9 @@ def test_last_line_needs_no_newline():
             check_hello(json.loads(file.read()), 7)
 
 
+def test_vmmd_ends_well():
+    """Also to a sanitizer, which tells at the end what was never freed."""
+    equal(host.stop(), 0)
+
+
 run(globals(), [host])
