@@ -12,5 +12,5 @@ DESTDIR=$work/root meson install -C "$build" --no-rebuild --quiet
 prefix=$(meson introspect --buildoptions "$build" |
     python3 -c 'import json, sys
 print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
-(cd "$work/root$prefix" && find . -type f -printf '%m %P\n' | sort -k 2) >"$work/there"
+(cd "$work/root$prefix" && find . -type f -printf '%m %P\n' | LC_ALL=C sort -k 2) >"$work/there"
 diff -u "$here/files.txt" "$work/there"
