@@ -144,7 +144,7 @@ child_main(struct child_plan *plan)
 	for (int signo = 1; signo < NSIG; signo++)
 		sigaction(signo, &standard, NULL);
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	place_fds(plan);
 	if (spec->new_session && setsid() < 0)
 		child_fail(plan->report_fd);
@@ -196,12 +196,12 @@ fork_quietly(struct child_plan *plan)
 	int e;
 
 	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &before);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
 	pid = fork();
 	if (pid == 0)
 		child_main(plan);
 	e = errno;
-	sigprocmask(SIG_SETMASK, &before, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	errno = e;
 	return pid;
 }

@@ -3,9 +3,14 @@
  * The command line as data: what a person chose stays inside its value. */
 #include <json-c/json.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "lib/base/fs.h"
+#include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/base/worker.h"
 #include "lib/hypervisor/qemu/machine.h"
 #include "tests/unit/unit.h"
 
@@ -188,6 +193,74 @@ START_TEST(monitor__usernet__the_port_of_ssh)
 }
 END_TEST
 
+static void
+trim_done(void *arg)
+{
+	loop_stop(arg);
+}
+
+static void
+nothing(struct job *job, void *data)
+{
+}
+
+/* The console's log is under a cap, and the writer goes on at its end (G-83). */
+START_TEST(log__g83_cap__the_tail_is_kept)
+{
+	char dir[] = "/tmp/log-XXXXXX";
+	struct loop *loop = loop_create();
+	struct worker_pool *pool = worker_pool_create(loop, 1, 4);
+	CLEANUP_FREE char *path = NULL, *old = NULL, *text = NULL;
+	CLEANUP_FD int fd = -1;
+	struct stat st;
+	size_t len;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	path = fs_join(dir, "console.log");
+	old = fs_join(dir, "console.log.1");
+	fd = qemu_log_open(dir, "console.log", NULL, NULL);
+	ck_assert(fd >= 0);
+	for (int i = 0; i < 1000; i++)
+		ck_assert_int_eq(fs_write_all(fd, "0123456789\n", 11), 0);
+	qemu_log_trim(pool, dir, "console.log", 20000); /* still under it */
+	ck_assert(stat(path, &st) == 0 && st.st_size == 11000);
+	qemu_log_trim(pool, dir, "console.log", 10000);
+	ck_assert_int_eq(worker_submit(pool, "after", nothing, trim_done, loop, 0, NULL, NULL), 0);
+	loop_run(loop);
+	ck_assert(stat(path, &st) == 0 && st.st_size == 0);
+	ck_assert_int_eq(fs_read(old, 1 << 20, &text, &len, NULL), 0);
+	ck_assert_uint_eq(len, 11000);
+	ck_assert_int_eq(fs_write_all(fd, "next", 4), 0);
+	ck_assert(stat(path, &st) == 0 && st.st_size == 4);
+	worker_pool_destroy(pool);
+	loop_destroy(loop);
+	fs_remove_tree(dir, NULL);
+}
+END_TEST
+
+START_TEST(log__words__the_last_lines_made_printable)
+{
+	char dir[] = "/tmp/log-XXXXXX";
+	CLEANUP_FREE char *words = NULL, *none = NULL;
+	CLEANUP_FD int fd = -1;
+
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	fd = qemu_log_open(dir, "qemu.log", NULL, NULL);
+	ck_assert_int_eq(fs_write_all(fd, "of before\n", 10), 0);
+	none = qemu_log_words(dir, 10);
+	ck_assert_ptr_null(none);
+	for (int i = 0; i < 20; i++)
+		ck_assert_int_eq(fs_write_all(fd, "line\n", 5), 0);
+	ck_assert_int_eq(fs_write_all(fd, "the \033[31mend\n\n", 15), 0);
+	words = qemu_log_words(dir, 10);
+	ck_assert_ptr_nonnull(strstr(words, "end"));
+	ck_assert_ptr_null(strchr(words, 033));
+	ck_assert_ptr_null(strstr(words, "before"));
+	ck_assert_uint_lt(strlen(words), 64);
+	fs_remove_tree(dir, NULL);
+}
+END_TEST
+
 START_TEST(monitor__g07_status__every_word_of_qemu)
 {
 	/* clang-format off */
@@ -221,6 +294,8 @@ main(void)
 	UNIT_CASE(s, argv__disk__whole_graph_is_given);
 	UNIT_CASE(s, argv__r01_always__sized_confined_and_versioned);
 	UNIT_CASE(s, argv__network__user_or_none);
+	UNIT_CASE(s, log__g83_cap__the_tail_is_kept);
+	UNIT_CASE(s, log__words__the_last_lines_made_printable);
 	UNIT_CASE(s, monitor__usernet__the_port_of_ssh);
 	UNIT_CASE(s, monitor__g07_status__every_word_of_qemu);
 	return unit_main(s);

@@ -181,21 +181,43 @@ monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn)
 	return true;
 }
 
+/* The n-th word of the line, as a number; 0: there is none, or it is something else. */
+static uint64_t
+number_at(const char *line, unsigned n)
+{
+	CLEANUP_FREE char *word = NULL;
+	uint64_t number = 0;
+
+	for (;; n--) {
+		size_t len;
+
+		line += strspn(line, " ");
+		len = strcspn(line, " \r\n");
+		if (len == 0)
+			return 0;
+		if (n == 0) {
+			word = xstrndup(line, len);
+			return str_to_u64(word, &number) ? number : 0;
+		}
+		line += len;
+	}
+}
+
+/* "  TCP[HOST_FORWARD]  14  127.0.0.1 38471  10.0.2.15  22  0  0" */
 uint16_t
 monitor_ssh_port(const char *usernet)
 {
-	static const char mark[] = "TCP[HOST_FORWARD]";
+	enum { PORT = 3, GUEST_PORT = 5 };
+	const char *line = usernet;
 
-	for (const char *line = usernet; line != NULL; line = strchr(line, '\n')) {
-		unsigned port, guest_port;
+	while (line != NULL) {
+		const char *text = line + strspn(line, " \n");
+		uint64_t port = number_at(text, PORT);
 
-		line += *line == '\n';
-		while (*line == ' ')
-			line++;
-		if (str_starts(line, mark) &&
-		    sscanf(line + strlen(mark), "%*d %*s %u %*s %u", &port, &guest_port) == 2 &&
-		    guest_port == 22 && port < 65536)
+		if (str_starts(text, "TCP[HOST_FORWARD] ") && number_at(text, GUEST_PORT) == 22 &&
+		    port <= UINT16_MAX)
 			return (uint16_t)port;
+		line = strchr(text, '\n');
 	}
 	return 0;
 }
