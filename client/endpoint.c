@@ -84,11 +84,11 @@ find_in_path(const char *name)
 	return NULL;
 }
 
-/* Beside this program, beside it in the build tree, in PATH. */
+/* Beside this program, where both are installed, in the build tree, in PATH. */
 static char *
 find_vmmd(void)
 {
-	static const char *const beside[] = { "vmmd", "../daemon/vmmd" };
+	static const char *const beside[] = { "vmmd", "../sbin/vmmd", "../daemon/vmmd" };
 	char self[4096];
 	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	CLEANUP_FREE char *dir = NULL;

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import stat
@@ -614,10 +615,18 @@ class Start(Case):
             return []
 
     def stop(self):
-        for pid in self.pids():
+        """Ends the daemons, and those that lost a race and have not noticed yet."""
+        ours = ("XDG_RUNTIME_DIR=" + self.env["XDG_RUNTIME_DIR"]).encode()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    if ours not in file.read().split(b"\0"):
+                        continue
+                pidfd = os.pidfd_open(int(pid))
+                os.kill(int(pid), signal.SIGKILL)
+                select.select([pidfd], [], [], TIMEOUT)
+                os.close(pidfd)
+            except (OSError, ProcessLookupError):
                 pass
 
     def test_started_detached_and_stopped(self):

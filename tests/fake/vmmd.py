@@ -86,6 +86,8 @@ class Connection:
         self.fake.calls.append(call)
         answer = self.fake.answers.get(call.method)
         try:
+            if call.method not in self.fake.answers:
+                raise Error(-32601, "method_not_found", f"no answer to {call.method}")
             if isinstance(answer, Error):
                 raise answer
             if callable(answer):
@@ -105,7 +107,8 @@ class Fake:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(64)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
 
     def accept(self):
         while True:
@@ -117,6 +120,9 @@ class Fake:
             threading.Thread(target=connection.serve, daemon=True).start()
 
     def close(self):
+        # Closed under its feet, accept could go on with the number of the next one's listener.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
 
     def asked(self, method):
@@ -151,14 +157,16 @@ def main():
     folder = os.path.join(os.environ["XDG_RUNTIME_DIR"], "vmm")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     path = os.path.join(folder, "vmmd.sock")
+    end = threading.Event()
+    answers = {
+        "vm.list": {"vms": []},
+        "system.info": {"version": VERSION, "pid": os.getpid()},
+        "system.shutdown": lambda call: (end.set(), {"pid": os.getpid()})[1],
+    }
     try:
-        fake = Fake(path, {})
+        Fake(path, answers)
     except OSError:
         sys.exit("vmmd: another one is running")
-    end = threading.Event()
-    fake.answers["vm.list"] = {"vms": []}
-    fake.answers["system.info"] = {"version": VERSION, "pid": os.getpid()}
-    fake.answers["system.shutdown"] = lambda call: (end.set(), {"pid": os.getpid()})[1]
     with open(os.path.join(folder, "started"), "a", encoding="ascii") as started:
         started.write(f"{os.getpid()}\n")
     end.wait(60)
