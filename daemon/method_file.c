@@ -110,9 +110,10 @@ static void
 run(struct vmmd *vmmd, struct request *request, enum project_verb verb, const struct op_kind *kind,
     void *args)
 {
-	struct project *p = project_of(vmmd, request, verb, args);
 	struct op_call call = { .uid = request_peer(request)->uid, .audience = request,
 		.ended = op_answer_request, .arg = request };
+	/* Without one the request is answered, and gone. */
+	struct project *p = project_of(vmmd, request, verb, args);
 	struct err err = ERR_INIT;
 
 	if (p != NULL && op_start(vmmd, kind, NULL, p, 0, &call, NULL, &err) != 0)

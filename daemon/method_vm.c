@@ -444,8 +444,8 @@ void
 method_vm_wait(struct vmmd *vmmd, struct request *request, void *args)
 {
 	struct vm_wait_args *a = args;
-	struct vm *vm = named_vm(vmmd, request, a->name);
 	struct op_call call = { .uid = request_peer(request)->uid };
+	struct vm *vm = named_vm(vmmd, request, a->name); /* without one the request is gone */
 	struct vm_wait *w;
 
 	if (vm == NULL)

@@ -78,6 +78,7 @@ class Life(Noop):
         self.run_vmctl("exec", "web", "true", status=255)
         self.run_vmctl("ssh", "web", status=255)
         self.run_vmctl("image", "rm", "none", status=3)
+        self.run_vmctl("wait", "none", status=3)
         self.run_vmctl("wait", "web", "--for", "stopped")
         _, err = self.run_vmctl("wait", "web", "--for", "running", "--timeout", "50ms", status=4)
         self.assertIn("it will not be running", err)
