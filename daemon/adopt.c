@@ -39,6 +39,17 @@ load_row(void *arg, const char *id, const char *doc)
 	log_error("%s", err.msg);
 }
 
+/* The copy is as old as the machine: what it says of a process is worth nothing.  If it was ever
+ * launched it may run, and adoption finds out. */
+static void
+expect_process(struct vm *vm)
+{
+	CLEANUP_FREE char *launch = vm_path(vm, "launch.json");
+
+	if (vm->state == VM_PREPARED && fs_exists(launch))
+		vm->state = VM_STARTING;
+}
+
 /* Machines whose row was lost with a damaged store come back from the copy beside their disk. */
 static void
 load_sidecars(struct vmmd *vmmd)
@@ -58,6 +69,7 @@ load_sidecars(struct vmmd *vmmd)
 			struct vm *vm = vm_by_id(vmmd, entry->d_name);
 
 			log_warn("machine '%s' was restored from %s", vm->spec.name, path);
+			expect_process(vm);
 			vm_save(vm);
 		} else {
 			log_error("%s", err.msg);

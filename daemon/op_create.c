@@ -275,17 +275,10 @@ static enum step_result
 prepared_run(struct operation *op, struct err *err)
 {
 	struct vm *vm = op->vm;
-	CLEANUP_FREE char *path = vm_path(vm, "vm.json");
-	CLEANUP_JSON json_object *doc = NULL;
-	const char *text;
 
 	if (vm_event(vm, VM_EV_PREPARED, NULL, true, err) != 0)
 		return STEP_FAILED;
-	/* A copy beside the disk, from which the store can be rebuilt. */
-	doc = vm_encode(vm);
-	text = json_object_to_json_string_ext(doc, JSON_TEXT_FLAGS);
-	if (fs_write(path, text, strlen(text), 0600, err) != 0)
-		return STEP_FAILED;
+	vm_write_copy(vm);
 	op->result = vm_row_json(vm);
 	return STEP_DONE;
 }

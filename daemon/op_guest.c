@@ -27,7 +27,7 @@
 #include "lib/provision/provision.h"
 #include "lib/ssh/ssh.h"
 
-enum { ATTEMPT_MS = 15000, RETRY_MS = 300, AUTH_PATIENCE_MS = 60000, MAX_KEY = 1 << 16 };
+enum { ATTEMPT_MS = 15000, BANNER_MS = 5000, RETRY_MS = 300, AUTH_PATIENCE_MS = 60000, MAX_KEY = 1 << 16 };
 
 struct guest_data {
 	struct operation *op;
@@ -238,7 +238,8 @@ login(struct guest_data *d, struct job *job, struct ssh **ret_ssh)
 {
 	CLEANUP_FREE char *key = NULL;
 	struct ssh_target target = { .host = d->host, .port = d->port,
-		.user = vm_spec_user(&d->spec), .host_key = d->host_key, .timeout_ms = ATTEMPT_MS };
+		.user = vm_spec_user(&d->spec), .host_key = d->host_key, .timeout_ms = ATTEMPT_MS,
+		.banner_timeout_ms = BANNER_MS };
 	uint64_t refused_at_ms = 0, began_ms = clock_ms();
 	size_t len;
 	int rc = fs_read(d->key_path, MAX_KEY, &key, &len, &d->err);

@@ -201,7 +201,7 @@ running(void *arg, const struct err *err)
 		return;
 	}
 	vm->started_ms = clock_wall_ms();
-	if (vm_event(vm, VM_EV_STARTED, NULL, false, &own) != 0) {
+	if (vm_event(vm, VM_EV_STARTED, NULL, true, &own) != 0) {
 		op_step_failed(op, &own);
 		return;
 	}

@@ -227,6 +227,7 @@ update_done(void *data)
 		return;
 	}
 	vm_changed(vm);
+	vm_write_copy(vm);
 	m->action = "updated";
 	m->stage = STAGE_START;
 	kick_later(m);

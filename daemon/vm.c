@@ -22,6 +22,7 @@
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/base/worker.h"
 #include "lib/store/store.h"
 
 struct vms {
@@ -412,6 +413,42 @@ vm_commit(struct vm *vm, struct err *err)
 	free(TAKE(vm->row));
 	return store_commit_put(vm->vmmd->store, STORE_MACHINE, vm->id,
 	    json_object_to_json_string_ext(doc, JSON_TEXT_FLAGS), err);
+}
+
+struct copy {
+	char *path, *text;
+};
+
+static void
+copy_job(struct job *job, void *data)
+{
+	struct copy *copy = data;
+	struct err err = ERR_INIT;
+
+	if (fs_write(copy->path, copy->text, strlen(copy->text), 0600, &err) != 0)
+		log_warn("%s", err.msg);
+}
+
+static void
+copy_done(void *data)
+{
+	struct copy *copy = data;
+
+	free(copy->path);
+	free(copy->text);
+	free(copy);
+}
+
+void
+vm_write_copy(struct vm *vm)
+{
+	CLEANUP_JSON json_object *doc = vm_encode(vm);
+	struct copy *copy = xcalloc(1, sizeof(*copy));
+
+	copy->path = vm_path(vm, "vm.json");
+	copy->text = xstrdup(json_object_to_json_string_ext(doc, JSON_TEXT_FLAGS));
+	if (worker_submit(vm->vmmd->disk_pool, "copy", copy_job, copy_done, copy, 0, NULL, NULL) != 0)
+		copy_done(copy);
 }
 
 void

@@ -119,6 +119,8 @@ int vm_check_event(const struct vm *vm, enum vm_event event, struct err *err);
 void vm_changed(struct vm *vm); /* drops the row, runs the watchers */
 void vm_save(struct vm *vm);	/* changed, and queued for the store */
 int vm_commit(struct vm *vm, struct err *err);
+/* Writes vm.json, the copy of the row beside the disk from which a lost store is rebuilt; soon. */
+void vm_write_copy(struct vm *vm);
 /* Adds {state, reason, …} of `kind` to the events. */
 struct json_object;
 void vm_tell(struct vm *vm, const char *kind, struct json_object *data);
