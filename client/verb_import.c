@@ -37,25 +37,39 @@ print_list(const struct vmctl *ctl, struct json_object *list, const char *word)
 }
 
 static void
-print_machines(const struct vmctl *ctl, struct json_object *vms)
+print_machine(const struct vmctl *ctl, struct json_object *vm)
 {
+	const char *name = json_string(vm, "name"), *new_name = json_string(vm, "new_name");
+	const char *action = json_string(vm, "action"), *error = json_string(vm, "error");
+	bool can = json_length(json_member(vm, "problems")) == 0;
+	bool renamed = can && new_name != NULL && !str_eq(name, new_name);
+
+	if (action == NULL)
+		action = can ? "can be taken over" : "can not be taken over";
+	out_line(ctl, "%s: %s%s%s", name, action, renamed ? " as " : "", renamed ? new_name : "");
+	if (error != NULL)
+		out_line(ctl, "  error: %s", error);
+	print_list(ctl, json_member(vm, "problems"), "problem");
+	if (can)
+		print_list(ctl, json_member(vm, "notes"), "note");
+}
+
+static int
+print_machines(struct vmctl *ctl, struct json_object *vms, struct err *err)
+{
+	size_t failed = 0;
+
 	if (json_length(vms) == 0)
 		out_line(ctl, "no machines");
 	for (size_t i = 0; i < json_length(vms); i++) {
-		struct json_object *vm = json_item(vms, i);
-		const char *name = json_string(vm, "name"), *new_name = json_string(vm, "new_name");
-		const char *action = json_string(vm, "action");
-		bool renamed = new_name != NULL && !str_eq(name, new_name);
-
-		if (action == NULL)
-			action = json_length(json_member(vm, "problems")) > 0
-				     ? "can not be taken over"
-				     : "can be taken over";
-		out_line(ctl, "%s: %s%s%s", name, action, renamed ? " as " : "",
-		    renamed ? new_name : "");
-		print_list(ctl, json_member(vm, "problems"), "problem");
-		print_list(ctl, json_member(vm, "notes"), "note");
+		print_machine(ctl, json_item(vms, i));
+		failed += str_eq(json_string(json_item(vms, i), "action"), "failed");
 	}
+	if (failed == 0)
+		return 0;
+	ctl->answered = true;
+	return err_set(
+	    err, E_FAILED, "%zu machine%s could not be taken over", failed, failed == 1 ? "" : "s");
 }
 
 static int
@@ -88,7 +102,7 @@ run_import(struct vmctl *ctl, void *args, struct err *err)
 	files_done(&files);
 	if (rc == 0) {
 		out_json(ctl, result);
-		print_machines(ctl, json_member(result, "vms"));
+		rc = print_machines(ctl, json_member(result, "vms"), err);
 	}
 	json_object_put(result);
 	return rc;

@@ -160,6 +160,27 @@ class Answers(Case):
         self.assertIn("is a folder, not a regular file", err)
 
 
+    def test_import_legacy(self):
+        path = self.write("vms.json", "{}")
+        rows = [{"name": "a", "new_name": "a", "problems": [], "notes": ["n"]},
+                {"name": "B", "new_name": "b", "problems": [], "notes": []},
+                {"name": "c", "new_name": "c", "problems": ["no disk"], "notes": ["n"]}]
+        daemon = self.serve({"system.import_legacy": {"vms": rows}})
+        out, _ = self.run_vmctl("import-legacy", path)
+        self.assertEqual(out.splitlines(), [
+            "a: can be taken over", "  note: n", "B: can be taken over as b",
+            "c: can not be taken over", "  problem: no disk"])
+        rows[0].update(action="failed", error="no room")
+        rows[1].update(action="taken")
+        rows[2].update(action="left")
+        out, err = self.run_vmctl("import-legacy", path, "--take", "--name", "a", status=1)
+        self.assertEqual(out.splitlines()[:3], ["a: failed", "  error: no room", "  note: n"])
+        self.assertIn("B: taken as b\nc: left\n", out)
+        self.assertIn("1 machine could not be taken over", err)
+        params = daemon.asked("system.import_legacy")[1].params
+        self.assertEqual((params["take"], params["names"]), (True, ["a"]))
+
+
 class Projects(Case):
     VMFILE = """vms:
   web:
