@@ -28,7 +28,7 @@ struct settings {
 };
 
 /* clang-format off */
-static const struct field settings_fields[] = {
+const struct field settings_fields[] = {
 	FIELD(struct settings, socket,      FIELD_STRING, .min = 1, .text = "path of the socket"),
 	FIELD(struct settings, data_dir,    FIELD_STRING, .min = 1, .text = "folder of machines, images and the store"),
 	FIELD(struct settings, runtime_dir, FIELD_STRING, .min = 1, .text = "folder of sockets"),

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "lib/base/err.h"
+#include "lib/model/field.h"
 
 /* Where things are and what was asked for: command line over configuration file over defaults.
  * Read once, never changed. */
@@ -23,6 +24,9 @@ struct config {
 	uint64_t max_per_uid;
 	uint64_t start_timeout_ms, ready_timeout_ms;
 };
+
+/* What vmmd.yaml may say: rows, for reading it and for the documentation. */
+extern const struct field settings_fields[];
 
 /* E_USAGE for a wrong command line.  *ret_exit: the caller shall leave with 0 (help, version). */
 int config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, struct err *err);

@@ -13,7 +13,7 @@
 #include "proto/jsonrpc.h"
 
 /* What the files between the socket and the handlers share: listen, server, connection, dispatch
- * and request.  Nobody else includes this.  Loop thread. */
+ * and request.  Nobody else includes this, but docs/reference.c for the limits.  Loop thread. */
 
 enum {
 	WIRE_IN_FLIGHT_MAX = 32, /* requests not answered yet: no more is read until one is */
