@@ -199,10 +199,20 @@ update_job(struct job *job, void *data)
 	files_take(&m->spec, m->dir, job, &m->job_err);
 }
 
+static bool
+names_field(json_object *changes, const char *field)
+{
+	for (size_t i = 0; i < json_object_array_length(changes); i++)
+		if (str_eq(json_string(json_object_array_get_idx(changes, i), "field"), field))
+			return true;
+	return false;
+}
+
 static void
 update_done(void *data)
 {
 	struct member *m = data;
+	CLEANUP_JSON json_object *applied = NULL;
 	struct vm *vm = member_vm(m);
 	struct vm_spec merged;
 	struct err err = ERR_INIT;
@@ -217,18 +227,22 @@ update_done(void *data)
 	}
 	spec_merge(&vm->spec, &m->spec, vm_state_is_live(vm->state) ? CHANGE_NOW : CHANGE_STOPPED,
 	    &merged);
-	vm_replace_spec(vm, &merged);
-	if (vm->spec.provision.count == 0)
-		vm->provision = PROVISION_NONE;
-	else if (vm->provision == PROVISION_DONE || vm->provision == PROVISION_NONE)
-		vm->provision = PROVISION_PENDING;
-	if (vm_commit(vm, &err) != 0) {
-		finish_member(m, &err);
-		return;
+	applied = json_object_new_array();
+	if (spec_diff(&vm->spec, &merged, applied) == CHANGE_NONE) {
+		vm_spec_release(&merged); /* all that differs has to wait */
+	} else {
+		vm_replace_spec(vm, &merged);
+		if (names_field(applied, "provision"))
+			vm->provision =
+			    vm->spec.provision.count > 0 ? PROVISION_PENDING : PROVISION_NONE;
+		if (vm_commit(vm, &err) != 0) {
+			finish_member(m, &err);
+			return;
+		}
+		vm_changed(vm);
+		vm_write_copy(vm);
+		m->action = "updated";
 	}
-	vm_changed(vm);
-	vm_write_copy(vm);
-	m->action = "updated";
 	m->stage = STAGE_START;
 	kick_later(m);
 }
