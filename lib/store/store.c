@@ -340,8 +340,9 @@ store_close(struct store *store)
 	if (store == NULL)
 		return;
 	loop_assert(store->loop);
-	timer_destroy(TAKE(store->next_drain));
+	/* A drain that ends only now still sets the timer. */
 	worker_pool_destroy(TAKE(store->pool));
+	timer_destroy(TAKE(store->next_drain));
 	if (store->db_lock != NULL) {
 		write_out(store, NULL, NULL);
 		db_checkpoint(store->db, true);
