@@ -22,6 +22,30 @@ snake(char *key)
 			*key = '_';
 }
 
+/* Owned: what the unknown key may have meant, else all that there are. */
+static char *
+known_settings(const struct field *fields, const char *name)
+{
+	struct sbuf hint = { 0 };
+	const char *words[64], *near;
+	size_t count = 0;
+
+	while (fields[count].name != NULL && count < ARRAY_LEN(words)) {
+		words[count] = fields[count].name;
+		count++;
+	}
+	near = str_nearest(name, words, count);
+	sbuf_adds(&hint, near != NULL ? "did you mean '" : "known here: ");
+	if (near != NULL)
+		sbuf_addf(&hint, "%s'?", near);
+	for (size_t i = 0; near == NULL && i < count; i++)
+		sbuf_addf(&hint, "%s%s", i > 0 ? ", " : "", words[i]);
+	for (char *c = hint.data; *c != '\0'; c++)
+		if (*c == '_')
+			*c = '-';
+	return sbuf_take(&hint);
+}
+
 static void
 read_entry(const struct node *key, const struct node *value, const struct field *fields,
     void *settings, struct vmfile_problems *problems)
@@ -33,8 +57,10 @@ read_entry(const struct node *key, const struct node *value, const struct field 
 	snake(name);
 	field = fields_find(fields, name);
 	if (field == NULL) {
-		problems_addf(problems, key->line, key->column, "see vmmd(8) for the settings",
-		    "unknown setting '%s'", key->kind == NODE_SCALAR ? key->text : "(not a word)");
+		CLEANUP_FREE char *hint = known_settings(fields, name);
+
+		problems_addf(problems, key->line, key->column, hint, "unknown setting '%s'",
+		    key->kind == NODE_SCALAR ? key->text : "(not a word)");
 		return;
 	}
 	if (value->kind != NODE_SCALAR) {
