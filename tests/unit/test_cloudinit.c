@@ -493,6 +493,18 @@ START_TEST(cloudinit__status__told_apart)
 		    "" },
 		{ 1, "..\nstatus: error\ntime: x\ndetail:\nmodule failed\n", CLOUDINIT_ERROR,
 		    "module failed" },
+		{ 0,
+		    "{\"v1\": {\"datasource\": \"NoCloud\", \"stage\": null, \"init\": {\"errors\": [],"
+		    " \"finished\": 3.5}, \"modules-final\": {\"errors\": []}}}",
+		    CLOUDINIT_DONE, "" },
+		{ 0,
+		    "{\"v1\": {\"stage\": null, \"init\": {\"errors\": [\"a\"]},"
+		    " \"modules-final\": {\"errors\": [\"b\"], \"recoverable_errors\": {}}}}",
+		    CLOUDINIT_ERROR, "a; b" },
+		{ 0,
+		    "{\"v1\": {\"init\": {\"errors\": [], \"recoverable_errors\":"
+		    " {\"DEPRECATED\": [\"old key\"]}}}}",
+		    CLOUDINIT_DEGRADED, "old key" },
 		{ 127, "", CLOUDINIT_ABSENT, "" },
 		{ 1, "Traceback", CLOUDINIT_ERROR,
 		    "'cloud-init status' ended with 1 and said 'Traceback'" },
