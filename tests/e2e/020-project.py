@@ -23,7 +23,7 @@ def actions(result):
     return {vm["name"]: vm["action"] for vm in result["vms"]}
 
 
-def test_up_makes_starts_and_records():
+def test_r08_up_makes_starts_and_records():
     folder = host.project(TWO)
     equal(host.vmctl("plan", cwd=folder, status=10).returncode, 10)
     equal(actions(host.json("up", cwd=folder)), {"db": "created", "web": "created"})

@@ -72,7 +72,7 @@ def event_within_a_second(vm, state, reason, act):
     contains(host.vmctl("status", vm).stdout, reason)
 
 
-def test_up_brings_two_machines_side_by_side():
+def test_g55_up_brings_two_machines_side_by_side():
     host.start()
     begin = time.monotonic()
     result = host.json("up", cwd=project())
@@ -87,7 +87,7 @@ def test_up_brings_two_machines_side_by_side():
     equal(host.vm("one")["provision"]["state"], "done")
 
 
-def test_up_again_does_nothing():
+def test_g63_up_again_does_nothing():
     begin = time.monotonic()
     result = host.json("up", cwd=project())
     equal({vm["action"] for vm in result["vms"]}, {"unchanged"})
@@ -96,7 +96,7 @@ def test_up_again_does_nothing():
     equal(inside("one", "wc -l < greeting").strip(), "1")
 
 
-def test_files_arrive_exactly():
+def test_g62_r20_files_arrive_exactly():
     equal(inside("one", "cat greeting"), "it's me from first\n")
     for path, data, facts in (("/home/vm/empty", b"", "600 vm vm"),
                               ("/home/vm/bytes", ALL_BYTES, "751 vm vm"),
@@ -109,7 +109,7 @@ def test_files_arrive_exactly():
     equal(inside("one", "ls -A /tmp | grep -c vmm || :").strip(), "0", "nothing left in /tmp")
 
 
-def test_exec_passes_everything_on():
+def test_r09_r14_exec_passes_everything_on():
     equal(inside("one", "cat", input="over there\n"), "over there\n")
     equal(inside("one", "exit 7", status=7), "")
     equal(host.vmctl("exec", "one", "--", "sh", "-c", "kill -9 $$", status=None).returncode, 137)
@@ -121,13 +121,13 @@ def test_exec_passes_everything_on():
     check(int(inside("two", "df --output=size -B1M / | tail -1")) > 3000, "the root has grown")
 
 
-def test_r13_ssh_is_verified_and_passes_the_status():
+def test_r13_g66_ssh_is_verified_and_passes_the_status():
     equal(host.vmctl("ssh", "one", "--", "echo hello; exit 5", status=5).stdout, "hello\n")
     done = host.vmctl("ssh", "nope", status=255, cwd=host.dir)
     contains(done.stderr, "nope")
 
 
-def test_console_shares_and_keeps():
+def test_r10_g81_console_shares_and_keeps():
     clients = [subprocess.Popen([VMCTL, "console", "one"], env=host.env, stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
                for _ in range(2)]

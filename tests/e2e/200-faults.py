@@ -102,7 +102,7 @@ def test_g03_a_damaged_store_loses_no_machine():
     check(not process_exists(row["pid"]), "it can be ended")
 
 
-def test_a_hanging_qemu_is_unresponsive():
+def test_g21_g23_a_hanging_qemu_is_unresponsive():
     pid = create("hang", start=True)["pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
