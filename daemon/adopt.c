@@ -13,12 +13,13 @@
 #include "lib/base/fs.h"
 #include "lib/base/json.h"
 #include "lib/base/log.h"
+#include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/store/store.h"
 
-enum { MAX_SIDECAR = 4 << 20 };
+enum { MAX_SIDECAR = 4 << 20, PATIENCE_MS = 2000 };
 
 /* ---- reading ---- */
 
@@ -181,10 +182,52 @@ continue_work(struct vm *vm)
 		log_warn("machine '%s': %s", vm->spec.name, err.msg);
 }
 
+/* Who waits for all of them. */
+struct adoption {
+	struct vmmd *vmmd;
+	size_t pending;
+	bool told;
+	struct timer *timer;
+	void (*done)(struct vmmd *vmmd);
+};
+
+struct adoptee {
+	struct adoption *all;
+	struct vm *vm;
+};
+
+static void
+tell_done(void *arg)
+{
+	struct adoption *all = arg;
+
+	if (!all->told) {
+		all->told = true;
+		all->done(all->vmmd);
+	}
+	if (all->pending > 0)
+		return;
+	timer_destroy(all->timer);
+	free(all);
+}
+
+static void
+one_less(struct adoption *all)
+{
+	/* Later, because adoption may be over before it was asked for in full. */
+	if (--all->pending == 0)
+		loop_post(all->vmmd->loop, tell_done, all);
+}
+
 static void
 adopted(void *arg, const struct err *err)
 {
-	struct vm *vm = arg;
+	struct adoptee *adoptee = arg;
+	struct adoption *all = adoptee->all;
+	struct vm *vm = adoptee->vm;
+
+	free(adoptee);
+	vm->adopting = false;
 
 	if (err == NULL) {
 		vm_set_runtime(vm);
@@ -201,6 +244,7 @@ adopted(void *arg, const struct err *err)
 	}
 	if (err == NULL || err->code != E_CANCELLED)
 		continue_work(vm);
+	one_less(all);
 }
 
 static bool
@@ -212,7 +256,8 @@ may_have_process(const struct vm *vm)
 static void
 adopt_one(void *arg, struct vm *vm)
 {
-	struct vmmd *vmmd = arg;
+	struct adoption *all = arg;
+	struct adoptee *adoptee;
 	json_object *runtime;
 	struct err err = ERR_INIT;
 
@@ -233,9 +278,13 @@ adopt_one(void *arg, struct vm *vm)
 		return;
 	}
 	runtime = vm->runtime != NULL ? json_tokener_parse(vm->runtime) : NULL;
-	vm->hv->ops->adopt(vm->hv, runtime, adopted, vm);
+	adoptee = xcalloc(1, sizeof(*adoptee));
+	adoptee->all = all;
+	adoptee->vm = vm;
+	all->pending++;
+	vm->adopting = true;
+	vm->hv->ops->adopt(vm->hv, runtime, adopted, adoptee);
 	json_object_put(runtime);
-	(void)vmmd;
 }
 
 /* Folders of no machine: what a removal left when it was interrupted at its very end. */
@@ -260,9 +309,17 @@ sweep(const char *parent, struct vmmd *vmmd)
 }
 
 void
-adopt_all(struct vmmd *vmmd)
+adopt_all(struct vmmd *vmmd, void (*done)(struct vmmd *vmmd))
 {
+	struct adoption *all = xcalloc(1, sizeof(*all));
+
+	all->vmmd = vmmd;
+	all->done = done;
+	all->pending = 1; /* ours, until all are asked for */
+	all->timer = timer_create_on(vmmd->loop, tell_done, all);
 	operations_recover(vmmd, NULL, NULL);
-	vm_each(vmmd, adopt_one, vmmd);
+	vm_each(vmmd, adopt_one, all);
 	sweep(vmmd->config->vm_run_dir, vmmd);
+	timer_arm(all->timer, PATIENCE_MS);
+	one_less(all);
 }

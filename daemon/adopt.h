@@ -9,6 +9,7 @@ struct vmmd;
 /* After a restart: reads the machines, takes over what still runs, and finishes or undoes what a
  * former daemon left half-done.  Never ends a machine that it can not understand. */
 int adopt_load(struct vmmd *vmmd, struct err *err);
-void adopt_all(struct vmmd *vmmd);
+/* Calls done once: when all is known, or after a short while for those that do not answer. */
+void adopt_all(struct vmmd *vmmd, void (*done)(struct vmmd *vmmd));
 
 #endif

@@ -9,6 +9,8 @@
 #include "daemon/vmmd.h"
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
+#include "lib/base/log.h"
+#include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/store/store.h"
@@ -23,6 +25,7 @@ struct subscriber {
 	struct events *events;
 	struct subscription *connection;
 	uid_t uid;
+	uint64_t seen; /* the newest number that it was sent */
 	bool lagged;
 };
 
@@ -30,6 +33,7 @@ struct events {
 	struct vmmd *vmmd;
 	uint64_t seq;
 	TAILQ_HEAD(, subscriber) subscribers;
+	json_object *fresh; /* an array: not told yet, because not durable yet; NULL: none */
 };
 
 struct events *
@@ -60,6 +64,7 @@ events_destroy(struct events *events)
 		return;
 	while ((s = TAILQ_FIRST(&events->subscribers)) != NULL)
 		subscriber_destroy(s);
+	json_object_put(events->fresh);
 	free(events);
 }
 
@@ -84,8 +89,11 @@ deliver(struct subscriber *s, json_object *event)
 {
 	json_object *gap;
 
-	if (!may_see(s->uid, event))
+	uint64_t seq = (uint64_t)json_int(event, "seq");
+
+	if (seq <= s->seen || !may_see(s->uid, event))
 		return;
+	s->seen = seq;
 	if (subscription_backlog(s->connection) > BACKLOG_MAX) {
 		s->lagged = true;
 		return;
@@ -101,13 +109,32 @@ deliver(struct subscriber *s, json_object *event)
 	subscription_notify(s->connection, "event", json_object_get(event));
 }
 
+/* What was told must not be forgotten, nor its number used again, by whoever comes after a crash:
+ * the events of a turn of the loop are made durable together, and then sent. */
+static void
+tell_fresh(void *arg)
+{
+	struct vmmd *vmmd = arg;
+	struct events *events = vmmd->events;
+	CLEANUP_JSON json_object *fresh = TAKE(events->fresh);
+	struct subscriber *s, *next;
+	struct err err = ERR_INIT;
+
+	if (store_commit(vmmd->store, &err) != 0)
+		log_warn("events are not kept: %s", err.msg);
+	for (size_t i = 0; fresh != NULL && i < json_object_array_length(fresh); i++) {
+		for (s = TAILQ_FIRST(&events->subscribers); s != NULL; s = next) {
+			next = TAILQ_NEXT(s, link);
+			deliver(s, json_object_array_get_idx(fresh, i));
+		}
+	}
+}
+
 void
 events_add(struct events *events, const char *kind, struct vm *vm, struct json_object *data)
 {
 	CLEANUP_JSON json_object *event = json_object_new_object();
 	CLEANUP_FREE char *time = clock_rfc3339(clock_wall_ms());
-	struct subscriber *s, *next;
-
 	json_add_int(event, "seq", (int64_t)++events->seq);
 	json_add_string(event, "time", time);
 	json_add_string(event, "kind", kind);
@@ -121,10 +148,13 @@ events_add(struct events *events, const char *kind, struct vm *vm, struct json_o
 	    json_object_to_json_string_ext(event, JSON_TEXT_FLAGS));
 	if (events->seq % TRIM_EVERY == 0)
 		store_trim(events->vmmd->store, EVENTS_KEPT);
-	for (s = TAILQ_FIRST(&events->subscribers); s != NULL; s = next) {
-		next = TAILQ_NEXT(s, link);
-		deliver(s, event);
+	if (TAILQ_EMPTY(&events->subscribers))
+		return;
+	if (events->fresh == NULL) {
+		events->fresh = json_object_new_array();
+		loop_post(events->vmmd->loop, tell_fresh, events->vmmd);
 	}
+	json_object_array_add(events->fresh, json_object_get(event));
 }
 
 static void
@@ -154,6 +184,7 @@ method_event_subscribe(struct vmmd *vmmd, struct request *request, void *args)
 
 	s->events = events;
 	s->uid = request_peer(request)->uid;
+	s->seen = a->replay ? since : events->seq;
 	TAILQ_INSERT_TAIL(&events->subscribers, s, link);
 	json_add_int(result, "seq", (int64_t)events->seq);
 	/* Not asked for: from now on.  Asked for, and some are no longer kept: told. */

@@ -28,7 +28,7 @@ main(int argc, char **argv)
 	struct vmmd *vmmd = NULL;
 	struct err err = ERR_INIT;
 	enum log_level level;
-	bool leave;
+	bool leave, ok;
 	int rc;
 
 	rc = config_load(argc, argv, &config, &leave, &err);
@@ -46,7 +46,7 @@ main(int argc, char **argv)
 		config_destroy(config);
 		return rc == E_USAGE ? 2 : EXIT_FAILURE;
 	}
-	vmmd_run(vmmd);
+	ok = vmmd_run(vmmd);
 	vmmd_destroy(vmmd);
-	return EXIT_SUCCESS;
+	return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -19,6 +19,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
+#include "lib/hypervisor/hypervisor.h"
 #include "lib/image/image.h"
 #include "lib/legacy/legacy.h"
 #include "lib/store/store.h"
@@ -111,9 +112,11 @@ disk_job(struct job *job, void *data)
 {
 	struct import *im = data;
 	CLEANUP_FREE char *disk = fs_join(im->dir, "disk.qcow2");
+	struct hv_image base = { .path = im->base_path, .format = im->base_format };
 
 	if (disk_adopt_overlay(im->overlay_fd, im->vms.items[im->at].overlay_path, im->base_path,
-		im->base_format, disk, job, &im->err) == 0)
+		im->base_format, disk, job, &im->err) == 0 &&
+	    hv_disk_record(im->dir, &base, &im->err) == 0)
 		take_key(im, &im->err);
 }
 

@@ -365,11 +365,13 @@ power_done(void *arg, const struct err *err)
 		op_step_failed(op, err);
 		return;
 	}
+	vm_set_runtime(op->vm); /* some backends know their state from it alone */
 	/* The hypervisor's event usually came first; then this changes nothing. */
 	if (vm_event(op->vm, suspend ? VM_EV_PAUSED : VM_EV_RESUMED, NULL, true, &own) != 0) {
 		op_step_failed(op, &own);
 		return;
 	}
+	vm_save(op->vm);
 	op->result = vm_row_json(op->vm);
 	op_step_done(op);
 }

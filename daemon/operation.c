@@ -313,6 +313,7 @@ static void
 finish(struct operation *op)
 {
 	struct op_listener *listener;
+	struct err own = ERR_INIT;
 
 	op->state = op->err == NULL ? OP_DONE
 	    : op->err->code == E_CANCELLED ? OP_CANCELLED : OP_FAILED;
@@ -333,6 +334,9 @@ finish(struct operation *op)
 		op->vm = NULL;
 		vm_changed(vm);
 	}
+	/* Its end is durable before anybody is told of it. */
+	if (!TAILQ_EMPTY(&op->listeners) && store_commit(op->vmmd->store, &own) != 0)
+		log_warn("the end of %s is not kept: %s", op->kind->name, own.msg);
 	/* Nobody hears progress any more; a listener may answer, and free, the request. */
 	while (!TAILQ_EMPTY(&op->audience))
 		op_deafen(op, TAILQ_FIRST(&op->audience)->request);
@@ -509,6 +513,13 @@ refuse_busy(struct vmmd *vmmd, struct vm *vm, const char *kind, struct err *err)
 {
 	if (vmmd->stopping)
 		return err_set(err, E_SHUTDOWN, "vmmd is going down");
+	if (vm != NULL && vm->adopting) {
+		err_set(err, E_BUSY, "machine '%s' is still being taken over from a former vmmd",
+		    vm->spec.name);
+		err_hint(err, "try again in a moment");
+		err_object(err, vm->spec.name);
+		return E_BUSY;
+	}
 	if (vm == NULL || vm->op == NULL)
 		return 0;
 	err_set(err, E_BUSY, "machine '%s' is busy: %s is running (%s)", vm->spec.name,

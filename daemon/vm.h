@@ -76,6 +76,7 @@ struct vm {
 	struct hv_machine *hv; /* NULL: not opened yet */
 	struct hv_config hv_config; /* lent to it while it is open */
 	char *runtime;	       /* JSON of the backend, for adoption; NULL: nothing runs */
+	bool adopting;	       /* a former daemon's process is being looked for */
 	bool ending;	       /* the end of its process was asked for */
 	struct operation *op;  /* the one that runs on it */
 	struct probe *probe;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,16 @@
 #include "lib/image/image.h"
 #include "lib/store/store.h"
 
-enum { SSH_THREADS = 48, DISK_THREADS = 4, MAX_QUEUE = 4096, MAX_CONNECTIONS = 4096 };
+enum { SSH_THREADS = 48, DISK_THREADS = 4, MAX_QUEUE = 4096, MAX_CONNECTIONS = 4096, LOCK_MS = 3000 };
+
+static bool
+is_alive(const char *pid_text)
+{
+	uint64_t pid;
+
+	return str_to_u64(pid_text, &pid) && pid > 0 && pid <= INT32_MAX &&
+	    (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
 
 /* One daemon a data folder.  The lock goes with the process, however it ends. */
 static int
@@ -45,9 +55,14 @@ take_lock(struct vmmd *vmmd, struct err *err)
 	vmmd->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (vmmd->lock_fd < 0)
 		return err_errno(err, E_IO, errno, "can not open '%s'", path);
-	if (flock(vmmd->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	for (uint64_t begin = clock_ms(); flock(vmmd->lock_fd, LOCK_EX | LOCK_NB) < 0;) {
 		n = pread(vmmd->lock_fd, text, sizeof(text) - 1, 0);
 		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+		/* A child of a vmmd that was killed holds its descriptors until it executes. */
+		if (clock_ms() - begin < LOCK_MS && !is_alive(text)) {
+			poll(NULL, 0, 10);
+			continue;
+		}
 		err_set(err, E_EXISTS, "a vmmd (pid %s) serves '%s' already", text,
 		    vmmd->config->data_dir);
 		err_hint(err, "'vmctl daemon stop' ends it; or give another --data-dir");
@@ -154,7 +169,8 @@ vmmd_shutdown(struct vmmd *vmmd)
 	vmmd->stopping = true;
 	log_info("going down; machines live on");
 	notify_send("STOPPING=1\nSTATUS=going down");
-	server_stop_accepting(vmmd->server);
+	if (vmmd->server != NULL)
+		server_stop_accepting(vmmd->server);
 	/* A moment for answers to leave; operations are journalled and found again. */
 	vmmd->stop_timer = timer_create_on(vmmd->loop, on_force, vmmd);
 	timer_arm(vmmd->stop_timer, 200);
@@ -182,6 +198,25 @@ on_reload(void *arg)
 
 /* ---- life ---- */
 
+/* Clients come when it is known what runs. */
+static void
+serve(struct vmmd *vmmd)
+{
+	struct err err = ERR_INIT;
+
+	if (open_server(vmmd, &err) != 0) {
+		log_error("%s", err.msg);
+		if (err.hint[0] != '\0')
+			log_error("%s", err.hint);
+		vmmd->failed = true;
+		loop_stop(vmmd->loop);
+		return;
+	}
+	log_info("vmmd %s serves %s with %zu machines", VMM_VERSION, vmmd->config->socket,
+	    vm_count(vmmd));
+	notify_send("READY=1\nSTATUS=serving");
+}
+
 static int
 build(struct vmmd *vmmd, struct err *err)
 {
@@ -204,12 +239,7 @@ build(struct vmmd *vmmd, struct err *err)
 	vmmd->events = events_create(vmmd);
 	vmmd->operations = operations_create(vmmd);
 	vmmd->vms = vms_create(vmmd);
-	rc = adopt_load(vmmd, err);
-	if (rc == 0)
-		rc = open_server(vmmd, err);
-	if (rc == 0)
-		adopt_all(vmmd);
-	return rc;
+	return adopt_load(vmmd, err);
 }
 
 int
@@ -238,13 +268,12 @@ vmmd_create(struct config *config, struct vmmd **ret_vmmd, struct err *err)
 	return 0;
 }
 
-void
+bool
 vmmd_run(struct vmmd *vmmd)
 {
-	log_info("vmmd %s serves %s with %zu machines", VMM_VERSION, vmmd->config->socket,
-	    vm_count(vmmd));
-	notify_send("READY=1\nSTATUS=serving");
+	adopt_all(vmmd, serve);
 	loop_run(vmmd->loop);
+	return !vmmd->failed;
 }
 
 void

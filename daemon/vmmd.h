@@ -42,12 +42,12 @@ struct vmmd {
 	int64_t started_ms;
 	char *info_head; /* owned: of system.info's answer; NULL: none yet */
 	uint64_t info_until_ms;
-	bool stopping;
+	bool stopping, failed;
 };
 
 /* config: taken on success. */
 int vmmd_create(struct config *config, struct vmmd **ret_vmmd, struct err *err);
-void vmmd_run(struct vmmd *vmmd); /* until vmmd_shutdown */
+bool vmmd_run(struct vmmd *vmmd); /* until vmmd_shutdown; false: it could not serve */
 void vmmd_destroy(struct vmmd *vmmd);
 /* Ends soon; a second call ends at once.  Machines live on. */
 void vmmd_shutdown(struct vmmd *vmmd);

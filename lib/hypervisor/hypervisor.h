@@ -177,6 +177,10 @@ int hv_check_spec(const struct hypervisor *hv, const struct vm_spec *spec, struc
 unsigned hv_capabilities(const struct hypervisor *hv);
 const char *hv_capability_name(enum hv_capability bit);
 
+/* For a disk.qcow2 that prepare did not make: records in dir what it stands on, as prepare does.
+ * Worker. */
+int hv_disk_record(const char *dir, const struct hv_image *image, struct err *err);
+
 /* Constructors, each in its backend's folder. */
 struct hypervisor *hv_noop_create(const struct hv_env *env);
 struct hypervisor *hv_qemu_create(const struct hv_env *env);

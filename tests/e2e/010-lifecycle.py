@@ -142,6 +142,9 @@ def test_restart_keeps_everything():
     after = host.vm("keep")
     for key in ("id", "uuid", "mac", "state", "memory_mib", "vcpus", "created"):
         equal(after[key], before[key], key)
+    host.call("vm.suspend", name="keep")
+    host.restart("kill")
+    equal(host.vm("keep")["state"], "suspended")
     equal(host.call("vm.stop", name="keep")["state"], "stopped")
     host.restart("stop")
     equal(host.vm("keep")["state"], "stopped")

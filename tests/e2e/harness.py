@@ -139,9 +139,11 @@ class Host:
         if self.process.poll() is not None:
             raise Failure(f"vmmd ended with {self.process.returncode}")
         try:
-            Rpc(self.socket).close()
+            connection = Rpc(self.socket)
+            connection.call("system.hello", protocol=1)  # a socket alone may be of a killed one
+            connection.close()
             return True
-        except OSError:
+        except (OSError, EOFError):
             return False
 
     def kill(self):

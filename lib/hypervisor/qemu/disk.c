@@ -62,8 +62,8 @@ qemu_disk_done(struct qemu_disk *disk)
 	free(TAKE(disk->base_format));
 }
 
-static int
-write_row(const char *dir, const struct hv_image *image, struct err *err)
+int
+hv_disk_record(const char *dir, const struct hv_image *image, struct err *err)
 {
 	CLEANUP_FREE char *path = fs_join(dir, "disk.json");
 	struct disk_row row = { (char *)(uintptr_t)image->path, (char *)(uintptr_t)image->format };
@@ -88,7 +88,7 @@ qemu_disk_prepare(const char *dir, const struct hv_image *image, uint64_t size_b
 	    job, err);
 	if (rc != 0)
 		return rc;
-	rc = write_row(dir, image, err);
+	rc = hv_disk_record(dir, image, err);
 	if (rc != 0) {
 		unlink(path);
 		unlink(row);

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * What a machine's hypervisor tells of it, and whether its guest can be reached. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/console.h"
+#include "daemon/probe.h"
+#include "daemon/vm.h"
+#include "daemon/vmmd.h"
+#include "lib/base/clock.h"
+#include "lib/base/fs.h"
+#include "lib/base/json.h"
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+static void
+on_ended(void *arg, const struct err *err)
+{
+	if (err != NULL)
+		log_debug("ending a process: %s", err->msg);
+}
+
+void
+vm_end_process(struct vm *vm, enum hv_force how)
+{
+	vm->ending = true;
+	vm->hv->ops->end(vm->hv, how, on_ended, NULL);
+}
+
+static void
+on_exited(struct vm *vm, const struct hv_event *ev)
+{
+	CLEANUP_FREE char *reason = NULL;
+
+	vm->responsive = true;
+	free(TAKE(vm->runtime));
+	console_ended(vm);
+	if (vm->ending || vm->state == VM_STOPPING) {
+		vm->ending = false;
+		/* The guest had ended, or the machine is to go: state and reason stand, but who
+		 * waits for the process must hear. */
+		if (vm->state == VM_DESTROYED ||
+		    vm_event(vm, VM_EV_ENDED, vm->state == VM_STOPPING ? "user" : vm->reason, false,
+			NULL) != 0)
+			vm_save(vm);
+		return;
+	}
+	if (ev->out_of_memory)
+		reason = xstrdup("out-of-memory");
+	else if (vm->state == VM_STARTING)
+		reason = xstrdup("start-failed");
+	else if (!ev->exit.known)
+		reason = xstrdup("exited");
+	else if (ev->exit.signaled)
+		reason = xasprintf("killed-signal-%d", ev->exit.code);
+	else
+		reason = xasprintf("exit-status-%d", ev->exit.code);
+	if (ev->detail != NULL && ev->detail[0] != '\0')
+		log_warn("machine '%s': %s", vm->spec.name, ev->detail);
+	if (vm_event(vm, VM_EV_EXITED, reason, false, NULL) != 0)
+		vm_save(vm);
+}
+
+static void
+set_responsive(struct vm *vm, bool responsive)
+{
+	json_object *data;
+
+	if (vm->responsive == responsive)
+		return;
+	vm->responsive = responsive;
+	data = json_object_new_object();
+	json_add_bool(data, "responsive", responsive);
+	vm_tell(vm, "responsive", data);
+	vm_save(vm);
+}
+
+static void
+on_hv_event(void *arg, const struct hv_event *ev)
+{
+	struct vm *vm = arg;
+	json_object *data;
+
+	switch (ev->kind) {
+	case HV_EV_SHUTDOWN:
+		if (vm_event(vm, VM_EV_GUEST_OFF, vm->state == VM_STOPPING || vm->state == VM_DESTROYED ? vm->reason : "guest-shutdown",
+			false, NULL) == 0 && !vm->ending)
+			vm_end_process(vm, HV_QUIT);
+		break;
+	case HV_EV_PANIC:
+		if (vm_event(vm, VM_EV_PANIC, "guest-panic", false, NULL) == 0)
+			vm_end_process(vm, HV_QUIT);
+		break;
+	case HV_EV_PAUSED:
+		if (vm->state == VM_RUNNING)
+			vm_event(vm, VM_EV_PAUSED, NULL, false, NULL);
+		break;
+	case HV_EV_IO_ERROR:
+		vm_event(vm, VM_EV_PAUSED, "io-error", false, NULL);
+		break;
+	case HV_EV_NO_SPACE:
+		vm_event(vm, VM_EV_PAUSED, "no-space", false, NULL);
+		break;
+	case HV_EV_RESUMED:
+		if (vm->state == VM_SUSPENDED)
+			vm_event(vm, VM_EV_RESUMED, NULL, false, NULL);
+		break;
+	case HV_EV_EXITED:
+		on_exited(vm, ev);
+		break;
+	case HV_EV_UNRESPONSIVE:
+		set_responsive(vm, false);
+		break;
+	case HV_EV_RESPONSIVE:
+		set_responsive(vm, true);
+		break;
+	case HV_EV_RESET:
+		vm_tell(vm, "reset", NULL);
+		vm->probe_began_ms = 0;
+		if (vm->state == VM_RUNNING) {
+			vm_begin_probe(vm);
+			vm_changed(vm);
+		}
+		break;
+	case HV_EV_NOTICE:
+		data = json_object_new_object();
+		json_add_string(data, "message", ev->detail);
+		vm_tell(vm, "notice", data);
+		log_info("machine '%s': %s", vm->spec.name, ev->detail);
+		break;
+	}
+}
+
+int
+vm_open_hv(struct vm *vm, struct err *err)
+{
+	struct hypervisor *hv;
+	int rc;
+
+	if (vm->hv != NULL)
+		return 0;
+	rc = hv_router_get(vm->vmmd->router, (enum backend)vm->spec.backend, &hv, err);
+	if (rc != 0)
+		return rc;
+	rc = fs_mkdirs(vm->run_dir, 0700, err);
+	if (rc != 0)
+		return rc;
+	vm->hv_config = (struct hv_config){ .id = vm->id, .uuid = vm->uuid, .name = vm->spec.name,
+		.dir = vm->dir, .run_dir = vm->run_dir, .mac = vm->mac, .spec = &vm->spec };
+	vm->hv = hv->ops->open(hv, &vm->hv_config, on_hv_event, vm);
+	return 0;
+}
+
+unsigned
+vm_capabilities(struct vm *vm)
+{
+	return vm->hv != NULL ? vm->hv->ops->capabilities : 0;
+}
+
+void
+vm_set_runtime(struct vm *vm)
+{
+	CLEANUP_JSON json_object *doc = vm->hv->ops->runtime(vm->hv);
+
+	vm_set_string(&vm->runtime, json_object_to_json_string_ext(doc, JSON_TEXT_FLAGS));
+}
+
+/* ---- reachable ---- */
+
+static void
+on_banner(void *arg)
+{
+	struct vm *vm = arg;
+	json_object *data = json_object_new_object();
+
+	probe_destroy(TAKE(vm->probe));
+	vm->reachable = true;
+	if (vm->probe_began_ms != 0)
+		vm_phase(vm, "boot", clock_ms() - vm->probe_began_ms);
+	json_add_bool(data, "reachable", true);
+	vm_tell(vm, "ssh", data);
+	vm_save(vm);
+}
+
+void
+vm_begin_probe(struct vm *vm)
+{
+	struct hv_facts facts = { 0 };
+
+	vm->reachable = false;
+	probe_destroy(TAKE(vm->probe));
+	if (vm->hv == NULL)
+		return;
+	vm->hv->ops->facts(vm->hv, &facts);
+	if (facts.ssh_host == NULL || facts.ssh_port == 0)
+		return;
+	vm->probe = probe_create(vm->vmmd->loop, facts.ssh_host, facts.ssh_port, on_banner, vm);
+}
