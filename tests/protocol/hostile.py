@@ -406,7 +406,7 @@ def test_the_others_were_served_all_the_time():
         raise watcher.failure
     print(f"# {watcher.calls} calls beside it, the slowest took {watcher.worst * 1000:.0f} ms")
     check(watcher.calls > 100, watcher.calls)
-    check(watcher.worst < 1 * SLOW, f"a call took {watcher.worst:.2f} s")
+    check(watcher.worst < 10 * SLOW, f"a call took {watcher.worst:.2f} s")
 
 
 def test_nothing_is_left():
