@@ -106,7 +106,7 @@ START_TEST(worker__deadline__ends_the_job)
 	struct fixture f = { .loop = loop_create() };
 	struct worker_pool *pool = worker_pool_create(f.loop, 2, 1);
 
-	ck_assert_int_eq(worker_submit(pool, "w", work_until_cancelled, one_done, &f, 20, NULL, NULL), 0);
+	ck_assert_int_eq(worker_submit(pool, "w", work_until_cancelled, one_done, &f, 1000, NULL, NULL), 0);
 	loop_run(f.loop);
 	ck_assert(f.overlong);
 	worker_pool_destroy(pool);
