@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef LIB_IMAGE_FETCHER_ORDER_H
+#define LIB_IMAGE_FETCHER_ORDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/err.h"
+#include "lib/model/auth.h"
+#include "lib/model/field.h"
+
+/* vmm-fetch, the program that speaks to servers: one order as JSON on its standard input, one
+ * piece of work, and what becomes of it as lines of JSON on its standard output.  Everything that
+ * a server says (HTTP, TLS, manifests, compressed data) is read in this process, which holds
+ * nothing but the descriptors it was given.  vmmd (lib/image/fetch.c) is its only user.
+ *
+ * Descriptors: SINK_FD a new empty (or resumed) file that becomes the image; SPOOL_FD the bytes as
+ * they came, kept when they are compressed so that a later process can resume. */
+
+enum { SINK_FD = 3, SPOOL_FD = 4 };
+
+enum fetch_work {
+	FETCH_HTTP,	/* url -> SINK_FD */
+	FETCH_MANIFEST, /* oci: reference -> which blob */
+	FETCH_BLOB,	/* oci: blob -> SINK_FD */
+	FETCH_PUSH,	/* oci: SINK_FD -> blob, config, manifest, tag */
+};
+extern const char *const fetch_work_names[]; /* "http", "manifest", "blob", "push", NULL */
+
+struct fetch_order {
+	int work; /* enum fetch_work */
+	uint64_t parent;	 /* pid of vmmd: we end with it */
+	bool drop;		 /* become uid:gid before anything is read */
+	uint64_t uid, gid;
+	struct fetch_auth auth;
+
+	/* FETCH_HTTP */
+	char *url;
+	bool insecure_http;	 /* http:// to others than loopback without a digest */
+	char *sha256, *sha512;	 /* hex; of the bytes as they come or of the unpacked image; NULL */
+	char *checksums;	 /* URL of a SHA256SUMS or SHA512SUMS; NULL */
+	char *etag, *last_modified; /* what is known: unchanged when the server says 304 */
+
+	/* OCI: of the reference oci://registry/repository[:tag][@digest] */
+	char *registry, *repository, *tag, *digest; /* digest "sha256:…"; FETCH_BLOB: the blob's */
+	char *os, *architecture; /* platform: "linux", "amd64" */
+	char *media_type;	 /* FETCH_BLOB: of the layer; FETCH_PUSH: of the image */
+	uint64_t blob_bytes;	 /* as the manifest says */
+
+	/* Everything that fills SINK_FD */
+	char *part_validator;	 /* what the bytes in the file came with: etag or last-modified; NULL */
+	uint64_t part_bytes;	 /* how many of them are good: of SPOOL_FD when `part_packed` */
+	bool part_packed;
+	uint64_t max_bytes;	 /* of the image; more is refused */
+	uint64_t keep_free_bytes; /* of the file system */
+	uint64_t stall_ms, connect_ms; /* no progress for so long; a connection */
+	uint64_t attempts;	 /* tries in a row without progress before it is given up */
+};
+
+extern const struct field fetch_order_fields[];
+
+/* Lines on standard output: {"event": NAME, …}, each at most 64 KiB.
+ *   response {status, url, length|null, etag, last_modified, resumed, packed}  when a body begins
+ *   progress {done, total|0, written}    bytes of the body, of the image; every 100 ms at most
+ *   saved    {bytes}                     so much of the body is on the disk (resume after a crash)
+ *   retry    {attempt, wait_ms, message} a try failed, another follows
+ *   manifest {manifest_digest, media_type, layer:{digest, bytes, media_type}, artifact_type}
+ *   pushed   {digest, uploaded, bytes}   digest of the manifest; uploaded: false: it was there
+ *   done     {unchanged, sha256, body_sha256, body_bytes, image_bytes, compression,
+ *             etag, last_modified, url}  the last line of FETCH_HTTP and FETCH_BLOB
+ *   failed   {error, message, hint, status, temporary}   error: a name of errors.def; the last line
+ * After done, SINK_FD is complete, synced and verified against every digest that was given. */
+
+#endif
