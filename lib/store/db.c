@@ -26,6 +26,7 @@ static const char *const migrations[] = {
 	/* Before the document, so that trimming reads no overflow pages. */
 	ROWS("operation", "ended INTEGER,")
 	"CREATE TABLE event (seq INTEGER PRIMARY KEY, sum INTEGER NOT NULL, doc TEXT NOT NULL);",
+	ROWS("name", ""),
 };
 
 static const char *const tables[STORE_KINDS] = {
@@ -34,6 +35,7 @@ static const char *const tables[STORE_KINDS] = {
 	[STORE_SOURCE] = "source",
 	[STORE_OPERATION] = "operation",
 	[STORE_META] = "meta",
+	[STORE_NAME] = "name",
 };
 
 enum stmt {

@@ -17,7 +17,16 @@ struct store;
  * store_put/store_remove/store_event queue the change for the store's own thread.  Order is kept:
  * a commit also makes everything durable that was queued before it. */
 
-enum store_kind { STORE_MACHINE, STORE_IMAGE, STORE_SOURCE, STORE_OPERATION, STORE_META, STORE_KINDS };
+/* In the order of their making: a row's sum covers its kind's number. */
+enum store_kind {
+	STORE_MACHINE,
+	STORE_IMAGE,
+	STORE_SOURCE,
+	STORE_OPERATION,
+	STORE_META,
+	STORE_NAME,
+	STORE_KINDS
+};
 
 /* Opens or makes the database, checks it, moves its schema up.  Corrupt: the file is put aside
  * and the newest backup is restored; *ret_notice (owned, may be NULL) says what was done.  A newer
