@@ -20,41 +20,44 @@
 enum { SINK_FD = 3, SPOOL_FD = 4 };
 
 enum fetch_work {
-	FETCH_HTTP,	/* url -> SINK_FD */
+	FETCH_HTTP,     /* url -> SINK_FD */
 	FETCH_MANIFEST, /* oci: reference -> which blob */
-	FETCH_BLOB,	/* oci: blob -> SINK_FD */
-	FETCH_PUSH,	/* oci: SINK_FD -> blob, config, manifest, tag */
+	FETCH_BLOB,     /* oci: blob -> SINK_FD */
+	FETCH_PUSH,     /* oci: SINK_FD -> blob, config, manifest, tag */
 };
 extern const char *const fetch_work_names[]; /* "http", "manifest", "blob", "push", NULL */
 
 struct fetch_order {
-	int work; /* enum fetch_work */
-	uint64_t parent;	 /* pid of vmmd: we end with it */
-	bool drop;		 /* become uid:gid before anything is read */
+	int work;        /* enum fetch_work */
+	uint64_t parent; /* pid of vmmd: we end with it */
+	bool drop;       /* become uid:gid before anything is read */
 	uint64_t uid, gid;
 	struct fetch_auth auth;
 
 	/* FETCH_HTTP */
 	char *url;
-	bool insecure_http;	 /* http:// to others than loopback without a digest */
-	char *sha256, *sha512;	 /* hex; of the bytes as they come or of the unpacked image; NULL */
-	char *checksums;	 /* URL of a SHA256SUMS or SHA512SUMS; NULL */
+	bool insecure_http;    /* http:// to others than loopback without a digest */
+	char *sha256, *sha512; /* hex; of the bytes as they come or of the unpacked image; NULL */
+	char *checksums;       /* URL of a SHA256SUMS or SHA512SUMS; NULL */
 	char *etag, *last_modified; /* what is known: unchanged when the server says 304 */
 
 	/* OCI: of the reference oci://registry/repository[:tag][@digest] */
 	char *registry, *repository, *tag, *digest; /* digest "sha256:…"; FETCH_BLOB: the blob's */
-	char *os, *architecture; /* platform: "linux", "amd64" */
-	char *media_type;	 /* FETCH_BLOB: of the layer; FETCH_PUSH: of the image */
-	uint64_t blob_bytes;	 /* as the manifest says */
+	char *os, *architecture;                    /* platform: "linux", "amd64" */
+	char *media_type;    /* FETCH_BLOB: of the layer; FETCH_PUSH: of the image */
+	uint64_t blob_bytes; /* as the manifest says */
 
 	/* Everything that fills SINK_FD */
-	char *part_validator;	 /* what the bytes in the file came with: etag or last-modified; NULL */
-	uint64_t part_bytes;	 /* how many of them are good: of SPOOL_FD when `part_packed` */
+	char
+	    *part_validator; /* what the bytes in the file came with: etag or last-modified; NULL */
+	uint64_t part_bytes; /* how many of them are good: of SPOOL_FD when `part_packed` */
 	bool part_packed;
-	uint64_t max_bytes;	 /* of the image; more is refused */
-	uint64_t keep_free_bytes; /* of the file system */
+	uint64_t max_bytes;            /* of the image; more is refused */
+	uint64_t keep_free_bytes;      /* of the file system */
 	uint64_t stall_ms, connect_ms; /* no progress for so long; a connection */
-	uint64_t attempts;	 /* tries in a row without progress before it is given up */
+	uint64_t attempts;             /* tries in a row without progress before it is given up */
+
+	int events_fd; /* no row: where the lines go; 0: standard output */
 };
 
 extern const struct field fetch_order_fields[];

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * vmm-fetch: fetches one image, or pushes one (order.h).  vmmd starts it with an order and a file
+ * to fill; it gives up what it does not need before it speaks to any server. */
+#include <errno.h>
+#include <grp.h>
+#include <json-c/json.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/json.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/image/fetcher/event.h"
+#include "lib/image/fetcher/http.h"
+#include "lib/image/fetcher/order.h"
+
+enum { ORDER_MAX = 1 << 20, EXIT_FETCH = 1 };
+
+typedef int work_fn(struct http *http, const struct fetch_order *order, struct err *err);
+
+static work_fn *const works[] = {
+	[FETCH_HTTP] = NULL,
+	[FETCH_MANIFEST] = NULL,
+	[FETCH_BLOB] = NULL,
+	[FETCH_PUSH] = NULL,
+};
+
+/* From the start, when it is a file. */
+static int
+read_text(char **ret_text, size_t *ret_len, struct err *err)
+{
+	char *text = xmalloc(ORDER_MAX + 1);
+	size_t len = 0;
+	ssize_t n = 1;
+
+	lseek(STDIN_FILENO, 0, SEEK_SET);
+	while (n != 0 && len <= ORDER_MAX) {
+		n = read(STDIN_FILENO, text + len, ORDER_MAX + 1 - len);
+		if (n < 0 && errno != EINTR)
+			break;
+		len += n > 0 ? (size_t)n : 0;
+	}
+	if (n == 0 && len <= ORDER_MAX) {
+		text[len] = '\0';
+		*ret_text = text;
+		*ret_len = len;
+		return 0;
+	}
+	explicit_bzero(text, len);
+	free(text);
+	return err_set(err, E_PARAMS, "the order can not be read");
+}
+
+/* Its texts may be secrets. */
+static void
+wipe_json(json_object *json)
+{
+	size_t count =
+	    json_object_is_type(json, json_type_array) ? json_object_array_length(json) : 0;
+
+	if (json_object_is_type(json, json_type_string))
+		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
+		    (size_t)json_object_get_string_len(json));
+	for (size_t i = 0; i < count; i++)
+		wipe_json(json_object_array_get_idx(json, i));
+	if (json_object_is_type(json, json_type_object)) {
+		json_object_object_foreach(json, key, value) {
+			(void)key;
+			wipe_json(value);
+		}
+	}
+}
+
+static int
+read_order(struct fetch_order *ret_order, struct err *err)
+{
+	CLEANUP_JSON json_object *doc = NULL;
+	char *text = NULL;
+	size_t len = 0;
+	int rc = read_text(&text, &len, err);
+
+	if (rc != 0)
+		return rc;
+	doc = json_tokener_parse(text);
+	explicit_bzero(text, len);
+	free(text);
+	if (!json_object_is_type(doc, json_type_object))
+		return err_set(err, E_PARAMS, "the order is not a JSON object");
+	rc = fields_decode_one(fetch_order_fields, doc, ret_order, err);
+	wipe_json(doc);
+	return rc;
+}
+
+static int
+give_up(const struct fetch_order *order, struct err *err)
+{
+	struct rlimit core = { 0, 0 };
+
+	umask(077);
+	if (setrlimit(RLIMIT_CORE, &core) < 0)
+		return err_errno(err, E_FAILED, errno, "can not forbid core dumps");
+	if (order->drop &&
+	    (setgroups(0, NULL) < 0 ||
+		setresgid((gid_t)order->gid, (gid_t)order->gid, (gid_t)order->gid) < 0 ||
+		setresuid((uid_t)order->uid, (uid_t)order->uid, (uid_t)order->uid) < 0))
+		return err_errno(err, E_PERMISSION, errno, "can not become user %llu",
+		    (unsigned long long)order->uid);
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(err, E_FAILED, errno, "can not give up privileges");
+	/* After the change of user, which would forget it. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return err_errno(err, E_FAILED, errno, "can not watch the daemon");
+	if ((uint64_t)getppid() != order->parent)
+		return err_set(err, E_CANCELLED, "the daemon is gone");
+	return 0;
+}
+
+int
+main(void)
+{
+	struct fetch_order order = { 0 };
+	struct err err = ERR_INIT;
+	int rc;
+
+	rc = read_order(&order, &err);
+	if (rc == 0)
+		rc = give_up(&order, &err);
+	if (rc == 0 && works[order.work] == NULL)
+		rc = err_set(&err, E_UNSUPPORTED, "this vmm-fetch can not do '%s'",
+		    fetch_work_names[order.work]);
+	if (rc != 0)
+		event_failed(&order, &err, 0, false);
+	fetch_auth_release(&order.auth);
+	fields_release(fetch_order_fields, &order);
+	return rc == 0 ? 0 : EXIT_FETCH;
+}
