@@ -21,6 +21,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/image/images.h"
+#include "lib/image/names.h"
 #include "lib/image/take.h"
 #include "lib/model/field.h"
 #include "lib/store/store.h"
@@ -317,6 +318,7 @@ image_store_open(const char *dir, struct store *store, struct loop *loop, struct
 	images->loop = loop;
 	images->pool = pool;
 	TAILQ_INIT(&images->entries);
+	TAILQ_INIT(&images->names);
 	imports_open(images);
 	rc = fs_mkdirs(images->dir, 0700, err);
 	if (rc == 0)
@@ -325,6 +327,8 @@ image_store_open(const char *dir, struct store *store, struct loop *loop, struct
 		rc = tidy(images, err);
 	if (rc == 0)
 		rc = store_each(store, STORE_SOURCE, on_source_row, images, err);
+	if (rc == 0)
+		rc = names_open(images, err);
 	if (rc != 0) {
 		image_store_close(images);
 		return rc;
@@ -343,6 +347,7 @@ image_store_close(struct image_store *images)
 		return;
 	loop_assert(images->loop);
 	imports_close(images);
+	names_close(images);
 	HASH_ITER(hh, images->sources, source, next)
 		source_forget(images, source, false);
 	while ((entry = TAILQ_FIRST(&images->entries)) != NULL)
@@ -402,6 +407,15 @@ image_get(struct image_store *images, const char *ref, const struct image **ret_
 	return image_check(found, err);
 }
 
+int
+image_get_for(struct image_store *images, uid_t uid, const char *ref,
+    const struct image **ret_image, struct err *err)
+{
+	const struct image_name *name = names_find(images, uid, ref);
+
+	return image_get(images, name != NULL ? name->digest : ref, ret_image, err);
+}
+
 const struct image *
 image_find(struct image_store *images, const char *ref)
 {
@@ -459,6 +473,7 @@ image_remove(struct image_store *images, const char *digest, struct err *err)
 		if (str_eq(source->digest, digest))
 			source_forget(images, source, true);
 	}
+	names_drop_image(images, entry->image.digest);
 	entry_remove(images, entry);
 	return 0;
 }

@@ -7,7 +7,8 @@
 
 #include "lib/image/image.h"
 
-/* The store of images as its own files see it: rows in image.c, imports in import.c. */
+/* The store of images as its own files see it: rows in image.c, imports in import.c, what points
+ * at images in names.c. */
 
 struct take;
 struct timer;
@@ -24,6 +25,7 @@ struct source { /* a file that was taken, in the state it had */
 };
 
 TAILQ_HEAD(entry_list, entry);
+TAILQ_HEAD(name_list, name_entry);
 TAILQ_HEAD(work_list, work);
 TAILQ_HEAD(import_list, image_import);
 
@@ -34,6 +36,7 @@ struct image_store {
 	struct worker_pool *pool;
 	struct entry_list entries;
 	struct source *sources;
+	struct name_list names; /* names.c; the newest first */
 	/* import.c */
 	struct work_list works;
 	struct import_list settled; /* their done is due */

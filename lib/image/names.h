@@ -10,7 +10,7 @@
 
 /* What points at images: names that people gave, and references that were fetched.  Each belongs
  * to a user: nobody can change what another's "golden" means.  A user sees their own names first,
- * then root's and the daemon's.  Rows of the store (STORE_NAME); loop thread. */
+ * then root's and the daemon's (of what those fetched, only what needed no credentials).  Rows of the store (STORE_NAME); loop thread. */
 
 struct image_name { /* borrowed; gone with the next change */
 	uid_t uid;
@@ -27,7 +27,8 @@ struct image_name { /* borrowed; gone with the next change */
 
 int names_open(struct image_store *images, struct err *err);
 void names_close(struct image_store *images);
-/* Makes it point there; durable on return.  fields other than uid, name and digest may be NULL. */
+/* Makes it point there; durable on return.  Fields other than uid, name and digest may be NULL;
+ * changed_ms 0: now, unless it pointed there already. */
 int names_set(struct image_store *images, const struct image_name *name, struct err *err);
 int names_remove(struct image_store *images, uid_t uid, const char *name, struct err *err);
 const struct image_name *names_find(struct image_store *images, uid_t uid, const char *name);
