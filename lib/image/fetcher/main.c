@@ -21,13 +21,14 @@
 #include "lib/image/fetcher/event.h"
 #include "lib/image/fetcher/http.h"
 #include "lib/image/fetcher/order.h"
+#include "lib/image/fetcher/transfer.h"
 
 enum { ORDER_MAX = 1 << 20, EXIT_FETCH = 1 };
 
 typedef int work_fn(struct http *http, const struct fetch_order *order, struct err *err);
 
 static work_fn *const works[] = {
-	[FETCH_HTTP] = NULL,
+	[FETCH_HTTP] = transfer_http,
 	[FETCH_MANIFEST] = NULL,
 	[FETCH_BLOB] = NULL,
 	[FETCH_PUSH] = NULL,
@@ -128,6 +129,8 @@ main(void)
 {
 	struct fetch_order order = { 0 };
 	struct err err = ERR_INIT;
+	struct http *http = NULL;
+	long status;
 	int rc;
 
 	rc = read_order(&order, &err);
@@ -136,8 +139,15 @@ main(void)
 	if (rc == 0 && works[order.work] == NULL)
 		rc = err_set(&err, E_UNSUPPORTED, "this vmm-fetch can not do '%s'",
 		    fetch_work_names[order.work]);
-	if (rc != 0)
-		event_failed(&order, &err, 0, false);
+	if (rc == 0) {
+		http = http_create(&order, &err);
+		rc = http != NULL ? works[order.work](http, &order, &err) : (int)err.code;
+	}
+	if (rc != 0) {
+		status = http != NULL ? http_last_status(http) : 0;
+		event_failed(&order, &err, status >= 400 ? status : 0, http_is_temporary(&err));
+	}
+	http_destroy(http);
 	fetch_auth_release(&order.auth);
 	fields_release(fetch_order_fields, &order);
 	return rc == 0 ? 0 : EXIT_FETCH;

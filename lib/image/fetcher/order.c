@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 #include "lib/image/fetcher/order.h"
 
-enum { URL_MAX = 16 << 10, HEX256 = 64, HEX512 = 128, DIGEST_MAX = 71, WAIT_MAX_MS = 24 * 3600 * 1000 };
+enum {
+	URL_MAX = 16 << 10,
+	HEX256 = 64,
+	HEX512 = 128,
+	DIGEST_MAX = 71,
+	WAIT_MAX_MS = 24 * 3600 * 1000
+};
 
 const char *const fetch_work_names[] = { "http", "manifest", "blob", "push", NULL };
 
