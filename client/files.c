@@ -128,25 +128,49 @@ static int replace_all(struct walk *w, const struct field *fields, json_object *
     const char *prefix, struct err *err);
 
 static int
-replace_one(
-    struct walk *w, const struct field *field, json_object *object, const char *at, struct err *err)
+failed_at(struct walk *w, const char *at, struct err *err)
 {
-	const char *path = json_string(json_member(object, field->name), "path");
-	CLEANUP_FREE char *where = NULL;
-	json_object *sent = NULL;
+	CLEANUP_FREE char *where = w->where != NULL ? w->where(w->arg, at) : NULL;
 
-	if (path == NULL)
-		return 0;
-	if (files_attach(w->files, path, &sent, err) == 0) {
-		json_object_object_add(object, field->name, sent);
-		return 0;
-	}
-	where = w->where != NULL ? w->where(w->arg, at) : NULL;
 	if (where != NULL) {
 		err_wrap(err, "%s", where);
 		err->code = E_VMFILE;
 	}
 	return (int)err->code;
+}
+
+/* A file whose keys stand among the object's own. */
+static int
+replace_inlined(struct walk *w, json_object *object, const char *at, struct err *err)
+{
+	const char *path = json_string(object, "path");
+	json_object *sent = NULL;
+
+	if (path == NULL)
+		return 0;
+	if (files_attach(w->files, path, &sent, err) != 0)
+		return failed_at(w, at, err);
+	json_object_object_del(object, "path");
+	json_object_object_foreach(sent, key, value)
+		if (!json_has(object, key))
+			json_object_object_add(object, key, json_object_get(value));
+	json_object_put(sent);
+	return 0;
+}
+
+static int
+replace_one(
+    struct walk *w, const struct field *field, json_object *object, const char *at, struct err *err)
+{
+	const char *path = json_string(json_member(object, field->name), "path");
+	json_object *sent = NULL;
+
+	if (path == NULL)
+		return 0;
+	if (files_attach(w->files, path, &sent, err) != 0)
+		return failed_at(w, at, err);
+	json_object_object_add(object, field->name, sent);
+	return 0;
 }
 
 static int
@@ -170,6 +194,10 @@ replace_all(struct walk *w, const struct field *fields, json_object *object, con
 	int rc = 0;
 
 	for (const struct field *f = fields; rc == 0 && f->name != NULL; f++) {
+		if (f->inlined) {
+			rc = replace_inlined(w, object, prefix, err);
+			continue;
+		}
 		CLEANUP_FREE char *at = xasprintf("%s%s%s", prefix, *prefix ? "." : "", f->name);
 		json_object *value = json_member(object, f->name);
 

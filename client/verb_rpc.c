@@ -42,6 +42,19 @@ parse_value(const char *text)
 	return value;
 }
 
+/* An object that may be a file: an image. */
+static bool
+takes_file(const struct field *row)
+{
+	return row->type == FIELD_OBJECT && row->fields[0].inlined;
+}
+
+static bool
+is_path(const char *word)
+{
+	return strchr(word, '/') != NULL && strstr(word, "://") == NULL;
+}
+
 static int
 add_param(const struct method *method, const char *word, struct sent_files *files,
     json_object *params, struct err *err)
@@ -59,7 +72,8 @@ add_param(const struct method *method, const char *word, struct sent_files *file
 	}
 	key = xstrndup(word, (size_t)(equals - word));
 	row = fields_find(method->params, key);
-	if (row != NULL && row->type == FIELD_FILE && equals[1] != '{') {
+	if (row != NULL && equals[1] != '{' &&
+	    (row->type == FIELD_FILE || (takes_file(row) && is_path(equals + 1)))) {
 		path = fs_expand(equals + 1, NULL);
 		rc = files_attach(files, path, &value, err);
 		if (rc != 0)

@@ -98,6 +98,35 @@ claim_file(void *arg, struct file_ref *file, const char *what)
 	return file->kind == FILE_PATH ? claim_path(c, file, what) : 0;
 }
 
+/* A bare string may be a path, too: one has a '/' and no scheme. */
+static int
+claim_image(struct claim *c, struct image_spec *image)
+{
+	struct file_ref *file = &image->file;
+
+	if (file->kind == FILE_NONE && image->url != NULL && strchr(image->url, '/') != NULL &&
+	    strstr(image->url, "://") == NULL) {
+		file->kind = FILE_PATH;
+		file->path = TAKE(image->url);
+	}
+	if (file->kind == FILE_NONE)
+		return 0;
+	if (image->name == NULL && file->path != NULL)
+		image->name = str_printable(file->path, strlen(file->path));
+	file->name = xstrdup(image->name);
+	return claim_file(c, file, "image");
+}
+
+static int
+close_file(void *arg, struct file_ref *file, const char *what)
+{
+	if (file->kind == FILE_FD && file->fd >= 0) {
+		close(file->fd);
+		file->kind = FILE_NONE;
+	}
+	return 0;
+}
+
 /* As sent, a FILE_FD holds an index; until it is claimed it is kept negative, so that nothing ever
  * takes it for a descriptor. */
 static int
@@ -113,15 +142,32 @@ files_claim(struct file_table *table, struct request *request, struct vm_spec *s
     struct err *err)
 {
 	struct claim c = { table, request, err };
-	bool reference = spec->image.kind == FILE_PATH && strchr(spec->image.path, '/') == NULL;
 	int rc;
 
 	vm_spec_each_file(spec, mark_index, NULL);
-	mark_index(NULL, &spec->image, "image");
+	mark_index(NULL, &spec->image.file, "image");
 	rc = vm_spec_each_file(spec, claim_file, &c);
-	if (rc == 0 && spec->image.kind != FILE_NONE && !reference)
-		rc = claim_file(&c, &spec->image, "image");
+	return rc == 0 ? claim_image(&c, &spec->image) : rc;
+}
+
+int
+files_claim_image(struct request *request, struct image_spec *image, struct err *err)
+{
+	struct file_table table = { 0 };
+	struct claim c = { &table, request, err };
+	int rc;
+
+	mark_index(NULL, &image->file, "image");
+	rc = claim_image(&c, image);
+	files_table_done(&table);
 	return rc;
+}
+
+void
+files_release_image(struct image_spec *image)
+{
+	close_file(NULL, &image->file, "image");
+	fields_release(vm_image_fields, image);
 }
 
 void
@@ -291,20 +337,10 @@ files_take(struct vm_spec *spec, const char *dir, struct job *job, struct err *e
 	return rc;
 }
 
-static int
-close_file(void *arg, struct file_ref *file, const char *what)
-{
-	if (file->kind == FILE_FD && file->fd >= 0) {
-		close(file->fd);
-		file->kind = FILE_NONE;
-	}
-	return 0;
-}
-
 void
 files_release_spec(struct vm_spec *spec)
 {
 	vm_spec_each_file(spec, close_file, NULL);
-	close_file(NULL, &spec->image, "image");
+	close_file(NULL, &spec->image.file, "image");
 	vm_spec_release(spec);
 }

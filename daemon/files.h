@@ -16,10 +16,13 @@ struct file_table { /* of one request; zero-initialise */
 	size_t count;
 };
 
-/* Loop thread.  Resolves the references of one spec, image included (a name or digest that the
- * store knows is left as it is). */
+/* Loop thread.  Resolves the references of one spec, image included (one that is no file is left
+ * as it is). */
 int files_claim(struct file_table *table, struct request *request, struct vm_spec *spec,
     struct err *err);
+/* The same for an image alone. */
+int files_claim_image(struct request *request, struct image_spec *image, struct err *err);
+void files_release_image(struct image_spec *image);
 void files_table_done(struct file_table *table);
 
 /* Worker.  Hashes every file but the image and checks keys and user-data; with dir, also copies

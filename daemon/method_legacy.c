@@ -195,20 +195,21 @@ begin(struct import *im, const struct legacy_vm *old, struct err *err)
 	spec_of(old, &im->spec);
 	if (vm_find(im->vmmd, im->spec.name) != NULL)
 		return err_set(err, E_EXISTS, "a machine '%s' exists already", im->spec.name);
-	im->spec.image.kind = FILE_PATH;
-	im->spec.image.path = xstrdup(old->overlay_path != NULL ? old->overlay_path : "");
+	im->spec.image.present = true;
+	im->spec.image.file.kind = FILE_PATH;
+	im->spec.image.file.path = xstrdup(old->overlay_path != NULL ? old->overlay_path : "");
 	rc = ops_check_spec(im->vmmd, &im->spec, err);
 	if (rc != 0)
 		return rc;
-	im->overlay_fd = open(im->spec.image.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	im->overlay_fd = open(im->spec.image.file.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (im->overlay_fd < 0)
-		return err_errno(err, E_IO, errno, "can not open '%s'", im->spec.image.path);
-	rc = disk_inspect_overlay(im->overlay_fd, im->spec.image.path, &header, &backing, err);
+		return err_errno(err, E_IO, errno, "can not open '%s'", im->spec.image.file.path);
+	rc = disk_inspect_overlay(im->overlay_fd, im->spec.image.file.path, &header, &backing, err);
 	if (rc != 0)
 		return rc;
 	if (backing == NULL)
-		return err_set(err, E_IMAGE, "'%s' stands on no image", im->spec.image.path);
-	at = fs_dirname(im->spec.image.path);
+		return err_set(err, E_IMAGE, "'%s' stands on no image", im->spec.image.file.path);
+	at = fs_dirname(im->spec.image.file.path);
 	free(im->base_path);
 	im->base_path = fs_expand(backing, at);
 	if (old->work_dir != NULL)

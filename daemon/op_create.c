@@ -74,7 +74,7 @@ ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err)
 		err_object(err, spec->name);
 		return rc;
 	}
-	if (spec->image.kind == FILE_NONE && spec->backend != BACKEND_NOOP) {
+	if (!spec->image.present && spec->backend != BACKEND_NOOP) {
 		err_set(err, E_PARAMS, "machine '%s' has no image", spec->name);
 		err_hint(err, "say which disk image it starts from, with 'image'");
 		err_object(err, spec->name);
@@ -159,14 +159,12 @@ files_cancel(struct operation *op)
 static void
 use_image(struct vm *vm, struct vm_spec *spec, const struct image *image)
 {
-	struct file_ref *ref = &spec->image;
-	CLEANUP_FREE char *name = xstrdup(file_ref_shown(ref));
+	struct image_spec *ref = &spec->image;
 
-	file_ref_done(ref);
-	ref->kind = FILE_PATH;
-	ref->path = xstrdup(image->digest);
-	ref->name = TAKE(name);
-	ref->sha256 = xstrdup(image->digest + strlen("sha256:"));
+	if (ref->name == NULL)
+		ref->name = xstrdup(image_spec_shown(ref));
+	file_ref_done(&ref->file);
+	vm_set_string(&ref->digest, image->digest);
 	vm_set_string(&vm->image_digest, image->digest);
 }
 
@@ -195,23 +193,20 @@ static enum step_result
 image_run(struct operation *op, struct err *err)
 {
 	struct create_data *d = op->data;
-	struct file_ref *ref = &d->spec.image;
+	struct image_spec *ref = &d->spec.image;
 	const struct image *image;
 	int fd;
 
-	if (ref->kind == FILE_NONE)
+	if (!ref->present)
 		return STEP_DONE;
-	if (ref->kind == FILE_FD) {
-		fd = ref->fd;
-		ref->kind = FILE_PATH; /* the descriptor is the store's now; the name stays */
-		if (ref->name == NULL)
-			ref->name = xstrdup("(sent file)");
-		ref->path = xstrdup(ref->name);
-		d->import = image_import(op->vmmd->images, fd, ref->name, image_progress, image_taken,
-		    op);
+	if (ref->file.kind == FILE_FD) {
+		fd = ref->file.fd;
+		ref->file.kind = FILE_NONE; /* the descriptor is the store's now */
+		d->import = image_import(op->vmmd->images, fd, image_spec_shown(ref), image_progress,
+		    image_taken, op);
 		return STEP_WAIT;
 	}
-	if (image_get(op->vmmd->images, ref->path, &image, err) != 0)
+	if (image_get(op->vmmd->images, ref->digest != NULL ? ref->digest : ref->url, &image, err) != 0)
 		return STEP_FAILED;
 	use_image(op->vm, &d->spec, image);
 	return STEP_DONE;

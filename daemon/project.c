@@ -238,18 +238,16 @@ project_hash(struct project *p, struct job *job, struct err *err)
 
 	for (size_t i = 0; rc == 0 && i < p->count; i++) {
 		struct member *m = &p->members[i];
-		struct file_ref *image = &m->spec.image;
-		CLEANUP_FREE char *digest = NULL;
+		struct image_spec *image = &m->spec.image;
 
 		if (!m->selected)
 			continue;
 		rc = files_take(&m->spec, NULL, job, err);
 		/* An image is hashed here only when a machine is there to compare it with: making
 		 * one takes it into the store, which hashes it anyway. */
-		if (rc == 0 && image->kind == FILE_FD && image->sha256 == NULL && m->busy)
-			rc = files_digest(image->fd, file_ref_shown(image), job, &digest, err);
-		if (rc == 0 && digest != NULL)
-			image->sha256 = xstrdup(digest + strlen("sha256:"));
+		if (rc == 0 && image->file.kind == FILE_FD && image->digest == NULL && m->busy)
+			rc = files_digest(
+			    image->file.fd, image_spec_shown(image), job, &image->digest, err);
 		if (rc != 0)
 			err_wrap(err, "machine '%s'", m->name);
 	}

@@ -42,18 +42,18 @@ project_known_images(struct project *p)
 {
 	for (size_t i = 0; i < p->count; i++) {
 		struct member *m = &p->members[i];
-		struct file_ref *ref = &m->spec.image;
+		struct image_spec *ref = &m->spec.image;
 		const struct image *image = NULL;
 
 		m->busy = member_vm(m) != NULL; /* a machine to compare it with */
-		if (ref->kind == FILE_FD)
-			image = image_find_file(p->vmmd->images, ref->fd);
-		else if (ref->kind == FILE_PATH)
-			image = image_find(p->vmmd->images, ref->path);
-		if (image != NULL) {
-			free(ref->sha256);
-			ref->sha256 = xstrdup(image->digest + strlen("sha256:"));
-		}
+		if (ref->digest != NULL)
+			continue;
+		if (ref->file.kind == FILE_FD)
+			image = image_find_file(p->vmmd->images, ref->file.fd);
+		else if (ref->url != NULL)
+			image = image_find(p->vmmd->images, ref->url);
+		if (image != NULL)
+			ref->digest = xstrdup(image->digest);
 	}
 }
 
@@ -100,27 +100,27 @@ take_next_image(struct project *p)
 {
 	for (; p->image_at < p->count; p->image_at++) {
 		struct member *m = &p->members[p->image_at];
-		struct file_ref *ref = &m->spec.image;
+		struct image_spec *ref = &m->spec.image;
 		struct err err = ERR_INIT;
 		int fd;
 
-		if (!m->selected || ref->kind == FILE_NONE)
+		if (!m->selected || !ref->present)
 			continue;
-		if (ref->kind == FILE_PATH && image_find(p->vmmd->images, ref->path) == NULL) {
+		if (ref->url != NULL && image_find(p->vmmd->images, ref->url) == NULL) {
 			err_set(&err, E_NOT_FOUND, "machine '%s': there is no image '%s'", m->name,
-			    ref->path);
+			    ref->url);
 			op_step_failed(p->op, &err);
 			return;
 		}
-		if (ref->kind != FILE_FD)
+		if (ref->file.kind != FILE_FD)
 			continue;
-		fd = dup(ref->fd);
+		fd = dup(ref->file.fd);
 		if (fd < 0) {
 			err_set(&err, E_LIMIT, "too many files are open");
 			op_step_failed(p->op, &err);
 			return;
 		}
-		p->import = image_import(p->vmmd->images, fd, file_ref_shown(ref), NULL, image_taken, p);
+		p->import = image_import(p->vmmd->images, fd, image_spec_shown(ref), NULL, image_taken, p);
 		return;
 	}
 	op_step_done(p->op);

@@ -53,6 +53,23 @@ normal(json_object *json)
 	}
 }
 
+/* An image is its digest; one that is not known yet, and asked for in the same words as the one
+ * that is there, is taken for the same: what a name means may move, a machine does not. */
+static bool
+same_words(const struct image_spec *is, const struct image_spec *asked)
+{
+	return asked->digest == NULL && asked->url != NULL && str_eq(asked->url, is->url) &&
+	    str_eq(asked->sha256, is->sha256) && str_eq(asked->sha512, is->sha512);
+}
+
+static json_object *
+image_text(const struct image_spec *image)
+{
+	if (!image->present)
+		return NULL;
+	return json_object_new_string(image->digest != NULL ? image->digest : image_spec_shown(image));
+}
+
 static const char *
 text_of(json_object *object, const char *key)
 {
@@ -84,6 +101,9 @@ spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *ch
 	CLEANUP_JSON json_object *from = normal(a), *to = normal(b);
 	enum change_when most = CHANGE_NONE;
 
+	json_object_object_add(from, "image", image_text(&is->image));
+	json_object_object_add(to, "image",
+	    image_text(same_words(&is->image, &asked->image) ? &is->image : &asked->image));
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
 		CLEANUP_FREE char *old = for_people(rules[i].field, text_of(from, rules[i].field));
 		CLEANUP_FREE char *new = for_people(rules[i].field, text_of(to, rules[i].field));

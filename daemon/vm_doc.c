@@ -139,6 +139,18 @@ decode_rest(struct vm *vm, json_object *doc)
 		decode_phases(vm, done);
 }
 
+/* Rows of former versions have the digest as a path. */
+static void
+upgrade_image(struct image_spec *image)
+{
+	if (image->file.kind != FILE_PATH || !str_starts(image->file.path, "sha256:"))
+		return;
+	if (image->digest == NULL)
+		image->digest = TAKE(image->file.path);
+	free(TAKE(image->sha256));
+	file_ref_done(&image->file);
+}
+
 int
 vm_load(struct vmmd *vmmd, const char *id, const char *text, struct err *err)
 {
@@ -169,6 +181,7 @@ vm_load(struct vmmd *vmmd, const char *id, const char *text, struct err *err)
 	memcpy(vm->uuid, uuid, sizeof(vm->uuid));
 	memcpy(vm->mac, mac, sizeof(vm->mac));
 	vm->spec.present = true;
+	upgrade_image(&vm->spec.image);
 	decode_rest(vm, doc);
 	vm_register(vm);
 	return 0;
@@ -235,6 +248,7 @@ add_image(json_object *row, const struct vm *vm)
 	image = json_object_new_object();
 	json_add_string(image, "digest", vm->image_digest);
 	json_add_string(image, "name", vm->spec.image.name);
+	json_add_string(image, "url", vm->spec.image.url);
 	json_object_object_add(row, "image", image);
 }
 

@@ -216,6 +216,23 @@ schema_of_field(const struct field *field)
 	return schema;
 }
 
+/* The ways to give a file, each a key of its own. */
+static void
+file_keys(json_object *members)
+{
+	json_object *fd = typed("integer"), *data = typed("string"), *path = typed("string");
+
+	add_bound(fd, "minimum", 0);
+	add_bound(fd, "maximum", 65535);
+	json_add_string(fd, "description", "the index of a descriptor that came with the line");
+	json_add_string(data, "contentEncoding", "base64");
+	add_bound(path, "minLength", 1);
+	json_add_string(path, "description", "a path; only from the daemon's own user");
+	json_object_object_add(members, "fd", fd);
+	json_object_object_add(members, "data", data);
+	json_object_object_add(members, "path", path);
+}
+
 static json_object *
 schema_of_fields(const struct field *fields)
 {
@@ -223,7 +240,10 @@ schema_of_fields(const struct field *fields)
 	json_object *required = json_object_new_array();
 
 	for (; fields->name != NULL; fields++) {
-		json_object_object_add(members, fields->name, schema_of_field(fields));
+		if (fields->inlined)
+			file_keys(members);
+		else
+			json_object_object_add(members, fields->name, schema_of_field(fields));
 		if (fields->required)
 			json_object_array_add(required, json_object_new_string(fields->name));
 	}
@@ -335,18 +355,14 @@ static json_object *
 file_schema(void)
 {
 	json_object *schema = json_object_new_object(), *ways = json_object_new_array();
-	json_object *fd = typed("integer"), *data = typed("string"), *path = typed("string");
+	json_object *keys = json_object_new_object(), *path = NULL;
 
-	add_bound(fd, "minimum", 0);
-	add_bound(fd, "maximum", 65535);
-	json_add_string(fd, "description", "the index of a descriptor that came with the line");
-	json_add_string(data, "contentEncoding", "base64");
-	add_bound(path, "minLength", 1);
-	json_add_string(path, "description", "a path; only from the daemon's own user");
-	json_object_array_add(ways, file_way("fd", fd));
-	json_object_array_add(ways, file_way("data", data));
-	json_object_array_add(ways, file_way("path", path));
-	json_object_array_add(ways, json_object_get(path));
+	file_keys(keys);
+	json_object_object_foreach(keys, key, value)
+		json_object_array_add(ways, file_way(key, json_object_get(value)));
+	if (json_object_object_get_ex(keys, "path", &path))
+		json_object_array_add(ways, json_object_get(path));
+	json_object_put(keys);
 	json_object_object_add(schema, "oneOf", ways);
 	json_add_string(schema, "description", "a file's content, in one of several ways");
 	return schema;

@@ -462,6 +462,35 @@ decode_value(struct decoder *d, const struct field *field, json_object *json, co
 		problem(d, path, &err);
 }
 
+/* ---- a file whose keys stand among the object's own ---- */
+
+static const char *const inlined_keys[] = { "fd", "data", "path" };
+
+static bool
+is_inlined_key(const struct field *fields, const char *key)
+{
+	for (; fields->name != NULL; fields++)
+		for (size_t i = 0; fields->inlined && i < ARRAY_LEN(inlined_keys); i++)
+			if (str_eq(inlined_keys[i], key))
+				return true;
+	return false;
+}
+
+static void
+decode_inlined(struct decoder *d, const struct field *field, json_object *object,
+    const char *prefix, void *out)
+{
+	json_object *file = json_object_new_object(), *value;
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < ARRAY_LEN(inlined_keys); i++)
+		if (json_object_object_get_ex(object, inlined_keys[i], &value))
+			json_object_object_add(file, inlined_keys[i], json_object_get(value));
+	if (json_object_object_length(file) > 0 && decode_file(field, file, out, &err) != 0)
+		problem(d, prefix, &err);
+	json_object_put(file);
+}
+
 static void
 unknown_key(struct decoder *d, const struct field *fields, const char *key, const char *path)
 {
@@ -515,9 +544,9 @@ decode_object(struct decoder *d, const struct field *fields, json_object *object
 
 			(void)value;
 			for (f = fields; f->name != NULL; f++)
-				if (str_eq(key_of(d, f->name, space), key))
+				if (!f->inlined && str_eq(key_of(d, f->name, space), key))
 					break;
-			if (f->name == NULL)
+			if (f->name == NULL && !is_inlined_key(fields, key))
 				unknown_key(d, fields, key, path);
 		}
 	}
@@ -527,7 +556,9 @@ decode_object(struct decoder *d, const struct field *fields, json_object *object
 		bool given = object != NULL &&
 		    json_object_object_get_ex(object, key_of(d, f->name, space), &value);
 
-		if (given && value == NULL && d->options->kebab && f->type != FIELD_OBJECT) {
+		if (f->inlined)
+			decode_inlined(d, f, object, prefix, out);
+		else if (given && value == NULL && d->options->kebab && f->type != FIELD_OBJECT) {
 			err_set(&err, E_PARAMS, "has no value");
 			err_hint(&err, "give it one, or leave the line out");
 			problem(d, path, &err);

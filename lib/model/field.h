@@ -38,6 +38,7 @@ struct field {
 	size_t offset;
 	bool required;
 	bool secret;	      /* never shown, logged or listed */
+	bool inlined;	      /* FIELD_FILE: fd, data and path stand among the object's own keys */
 	uint64_t min, max;    /* max 0: the type's own bound */
 	uint64_t unit;
 	const char *const *words; /* NULL-terminated */

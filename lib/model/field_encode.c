@@ -149,7 +149,12 @@ fields_encode(const struct field *fields, const void *value)
 	for (const struct field *f = fields; f->name != NULL; f++) {
 		json_object *item = encode_value(f, value);
 
-		if (item != NULL)
+		if (f->inlined && item != NULL) {
+			json_object_object_foreach(item, key, part)
+				if (!str_eq(key, "name") && !str_eq(key, "sha256"))
+					json_object_object_add(json, key, json_object_get(part));
+			json_object_put(item);
+		} else if (item != NULL)
 			json_object_object_add(json, f->name, item);
 	}
 	return json;

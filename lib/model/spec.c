@@ -23,6 +23,11 @@ const struct field vm_network_fields[] = {
 	FIELD_END
 };
 
+const struct field vm_image_fields[] = {
+#include "lib/model/image_rows.def"
+	FIELD_END
+};
+
 const struct field vm_cloud_init_fields[] = {
 	FIELD(struct cloud_init_spec, hostname,  FIELD_STRING, .min = 1, .max = 253, .text = "the guest's host name; default: the machine's name"),
 	FIELD(struct cloud_init_spec, ssh_key,   FIELD_FILE,   .text = "public key that may log in"),
@@ -67,6 +72,61 @@ const struct field vm_spec_fields[] = {
 	FIELD_END
 };
 /* clang-format on */
+
+static bool
+hex_digits(const char *text, size_t len)
+{
+	return text == NULL || (strlen(text) == len && strspn(text, "0123456789abcdef") == len);
+}
+
+static int
+image_problem(struct err *err, const char *field, const char *text, const char *hint)
+{
+	CLEANUP_FREE char *object = xasprintf("image.%s", field);
+
+	err_set(err, E_PARAMS, "%s", text);
+	if (hint != NULL)
+		err_hint(err, "%s", hint);
+	err_object(err, object);
+	return E_PARAMS;
+}
+
+int
+image_spec_check(const struct image_spec *image, struct err *err)
+{
+	bool file = image->file.kind != FILE_NONE;
+
+	if (!image->present)
+		return 0;
+	if (file && image->url != NULL)
+		return image_problem(err, "url", "can not stand beside a file", "give one of them");
+	if (!file && image->url == NULL && image->digest == NULL)
+		return image_problem(err, "url", "is missing", "say where the image is");
+	if (!hex_digits(image->sha256, 64) || !hex_digits(image->sha512, 128))
+		return image_problem(err, hex_digits(image->sha256, 64) ? "sha512" : "sha256",
+		    "is not a digest", "write its hex digits, in lower case");
+	if (image->digest != NULL &&
+	    (!str_starts(image->digest, "sha256:") || !hex_digits(image->digest + 7, 64)))
+		return image_problem(err, "digest", "is not sha256: and 64 hex digits", NULL);
+	if (image->format != NULL && !str_eq(image->format, "qcow2") && !str_eq(image->format, "raw"))
+		return image_problem(err, "format", "is neither qcow2 nor raw",
+		    "convert others with qemu-img");
+	if (file && image->checksums != NULL)
+		return image_problem(err, "checksums", "belongs to a URL", "use sha256 or sha512");
+	return 0;
+}
+
+const char *
+image_spec_shown(const struct image_spec *image)
+{
+	if (image->name != NULL)
+		return image->name;
+	if (image->url != NULL)
+		return image->url;
+	if (image->file.kind == FILE_NONE && image->digest != NULL)
+		return image->digest;
+	return file_ref_shown(&image->file);
+}
 
 struct checker {
 	const struct field_options *options;
@@ -134,7 +194,10 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 {
 	struct checker c = { .options = options, .prefix = prefix };
 	const char *host = spec->cloud_init.hostname;
+	struct err err = ERR_INIT;
 
+	if (image_spec_check(&spec->image, &err) != 0)
+		report(&c, err.object, err.msg, err.hint[0] != '\0' ? err.hint : NULL);
 	check_network(&c, &spec->network);
 	if (host != NULL && (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 					  "0123456789-.") != strlen(host) ||

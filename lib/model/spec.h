@@ -27,6 +27,20 @@ struct network_spec {
 	char *name;   /* vnic: the link */
 };
 
+/* What a machine's disk starts from.  As asked for: a file, or a url.  Of a machine that was made:
+ * the digest too, which is what counts. */
+struct image_spec {
+	bool present;
+	struct file_ref file;	/* in place: keys fd, data, path */
+	char *url;		/* https://…, oci://…, a name in the catalogue or the store, a digest */
+	char *name;		/* what it is called: for messages, and in the store */
+	char *sha256, *sha512;	/* hex; of the bytes as they come, or of the image; NULL */
+	char *checksums;	/* URL of a SHA256SUMS or SHA512SUMS; NULL */
+	char *format;		/* "qcow2" | "raw"; NULL: as its header says */
+	char *digest;		/* "sha256:<64 hex>" of the image: pinned, or known; NULL */
+	bool insecure_http;	/* http:// without a digest is taken */
+};
+
 struct cloud_init_spec {
 	bool present;
 	char *hostname;		   /* NULL: the machine's name */
@@ -70,7 +84,7 @@ struct vm_spec {
 	bool present;
 	char *name;
 	int backend; /* enum backend; BACKEND_DEFAULT until the router chose */
-	struct file_ref image;
+	struct image_spec image;
 	uint64_t vcpus;
 	uint64_t memory_bytes; /* key "memory", a bare number is MiB */
 	uint64_t disk_bytes;   /* key "disk", a bare number is GiB; 0: the image's size */
@@ -86,6 +100,7 @@ struct vm_spec {
 #define SPEC_GIB (1ULL << 30)
 
 extern const struct field vm_spec_fields[];
+extern const struct field vm_image_fields[];
 extern const struct field vm_network_fields[], vm_cloud_init_fields[], vm_ssh_fields[];
 extern const struct field provision_step_fields[];
 
@@ -98,6 +113,9 @@ int vm_spec_check_one(const struct vm_spec *spec, const char *prefix, struct err
 /* Every file of the spec but the image, with what it is ("user-data", "script" …); stops at the
  * first non-zero answer and returns it. */
 typedef int vm_spec_file_fn(void *arg, struct file_ref *file, const char *what);
+const char *image_spec_shown(const struct image_spec *image); /* borrowed; never NULL */
+/* What rows can not say.  The error's object is "image.sha256" or so. */
+int image_spec_check(const struct image_spec *image, struct err *err);
 int vm_spec_each_file(struct vm_spec *spec, vm_spec_file_fn *fn, void *arg);
 void vm_spec_copy(struct vm_spec *ret_copy, const struct vm_spec *spec); /* deep */
 void vm_spec_release(struct vm_spec *spec); /* what it owns; not the struct */

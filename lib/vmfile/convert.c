@@ -10,6 +10,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/model/field.h"
+#include "lib/model/spec.h"
 #include "lib/vmfile/problems.h"
 #include "lib/vmfile/yaml.h"
 
@@ -196,6 +197,49 @@ convert_env(struct convert *c, const struct node *node, const char *path, json_o
 	return true;
 }
 
+/* Words that nobody means as a name of the catalogue. */
+static bool
+file_name(const char *word)
+{
+	static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".iso", ".zst", ".xz", ".gz",
+		".bz2" };
+
+	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
+		if (str_ends(word, suffixes[i]))
+			return true;
+	return false;
+}
+
+/* A bare word: the path of a file beside the VMFile, or what lib/model takes for a url. */
+static bool
+convert_image_word(struct convert *c, const struct node *node, const char *path, json_object **ret)
+{
+	CLEANUP_FREE char *full = NULL;
+	json_object *text = NULL;
+
+	if (node->len == 0)
+		return bad(c, node, path, NULL, "must not be empty");
+	if (node->text[0] == '~' && node->text[1] != '\0' && node->text[1] != '/')
+		return bad(c, node, path, "write the path out, or ./~name for a file of that name",
+		    "can not start with another user's '~'");
+	if (!convert_text(c, node, path, &text) || text == NULL)
+		return false;
+	*ret = json_object_new_object();
+	if (strstr(node->text, "://") != NULL) {
+		json_object_object_add(*ret, "url", text);
+		return true;
+	}
+	full = fs_expand(node->text, c->dir);
+	if (strchr(node->text, '/') == NULL && node->text[0] != '~' &&
+	    (strchr(node->text, ':') != NULL || (!file_name(node->text) && !fs_exists(full)))) {
+		json_object_object_add(*ret, "url", text);
+		return true;
+	}
+	json_object_put(text);
+	json_object_object_add(*ret, "path", json_object_new_string(full));
+	return true;
+}
+
 static bool
 convert_nested(struct convert *c, const struct field *field, const struct node *node,
     const char *path, json_object **ret)
@@ -212,6 +256,8 @@ convert_nested(struct convert *c, const struct field *field, const struct node *
 		*ret = NULL;
 		return true;
 	}
+	if (field->fields == vm_image_fields && node_plain_kind(node) == PLAIN_TEXT)
+		return convert_image_word(c, node, path, ret);
 	if (field->shorthand != NULL && node_plain_kind(node) != PLAIN_NULL)
 		return convert_value(
 		    c, fields_find(field->fields, field->shorthand), node, path, ret);
@@ -354,8 +400,12 @@ convert_object(struct convert *c, const struct field *fields, const struct node 
 
 		if (machine && foreign_key(c, key))
 			continue;
+		if (fields == vm_image_fields && str_eq(key->text, "path")) {
+			if (!convert_file(c, value, at, &json))
+				continue;
+			marks_add(c->marks, at, value, false);
 		/* lib/model complains about the unknown key and the missing value: at the key. */
-		if (field == NULL) {
+		} else if (field == NULL) {
 			marks_add(c->marks, at, key, false);
 		} else if (!convert_value(c, field, value, at, &json)) {
 			continue;

@@ -273,9 +273,6 @@ START_TEST(openrpc__parameters__types_bounds_and_defaults)
 		    "{\"type\":\"string\",\"pattern\":\"^[0-9]+(\\\\.[0-9]+)? "
 		    "*([KMGT](iB|B)?|B)?$\"}],"
 		    "\"x-unit\":\"MiB\",\"description\":\"memory\",\"default\":1024}" },
-		{ "vm.create", "image",
-		    "{\"allOf\":[{\"$ref\":\"#/components/schemas/file_content\"}],"
-		    "\"description\":\"the disk image to start from\"}" },
 		{ "file.up", "vms",
 		    "{\"type\":\"array\",\"items\":{\"$ref\":\"#/components/schemas/vm_spec\"},"
 		    "\"minItems\":0,\"maxItems\":1000,\"description\":\"its machines\"}" },

@@ -93,8 +93,8 @@ static const struct {
 	{ "vms:\n  web:\n", F "2:3: 'web' has no settings\n" },
 	{ "vms:\n  web: small\n", F "2:3: 'web' must be a mapping of settings\n" },
 	{ "vms:\n  web: {}\n", F "2:3: 'image' is missing (give the path of a disk image)\n" },
-	{ "vms:\n  web:\n    image: https://x/y.qcow2\n", F "3:12: 'image' takes the path of a file, not a URL (fetch the file first and give its path)\n" },
-	{ "vms:\n  web:\n    image: {path: a}\n", F "3:12: 'image' must be the path of a file\n" },
+	{ "vms:\n  web:\n    image: {path: a, url: b}\n", F "3:27: 'image.url' can not stand beside a file (give one of them)\n" },
+	{ "vms:\n  web:\n    image: {url: b, sha256: abc}\n", F "3:29: 'image.sha256' must not be that short\n" },
 	{ "vms:\n  web:\n    image: ~root/a\n", F "3:12: 'image' can not start with another user's '~' (write the path out, or ./~name for a file of that name)\n" },
 	{ "vms:\n  web:\n    image: ''\n", F "3:12: 'image' must not be empty\n" },
 	{ "vms:\n  web:\n    image: \"a\\0b\"\n", F "3:12: holds a zero byte\n" },
@@ -218,10 +218,10 @@ START_TEST(vmfile__whole_example__read)
 	ck_assert_str_eq(f->dir, "/p");
 	ck_assert_uint_eq(f->vms.count, 2);
 	ck_assert_str_eq(vmfile_vm(f, 0)->name, "db");
-	ck_assert_str_eq(vmfile_vm(f, 0)->image.path, "/img/db.qcow2");
+	ck_assert_str_eq(vmfile_vm(f, 0)->image.file.path, "/img/db.qcow2");
 	ck_assert_uint_eq(vmfile_vm(f, 0)->memory_bytes, 1ULL << 30);
 	ck_assert_str_eq(web->name, "web");
-	ck_assert_str_eq(web->image.path, "/p/debian-12.qcow2");
+	ck_assert_str_eq(web->image.file.path, "/p/debian-12.qcow2");
 	ck_assert_uint_eq(web->vcpus, 2);
 	ck_assert_uint_eq(web->disk_bytes, 10ULL << 30);
 	ck_assert_int_eq(web->network.type, NETWORK_NONE);
@@ -252,7 +252,7 @@ START_TEST(vmfile__home__expanded)
 
 	setenv("HOME", "/home/me", 1);
 	f = good("vms: {a: {image: ~/x.img, ssh: {private-key: '~/.ssh/k'}}}");
-	ck_assert_str_eq(vmfile_vm(f, 0)->image.path, "/home/me/x.img");
+	ck_assert_str_eq(vmfile_vm(f, 0)->image.file.path, "/home/me/x.img");
 	ck_assert_str_eq(vmfile_vm(f, 0)->ssh.private_key.path, "/home/me/.ssh/k");
 	vmfile_destroy(f);
 }
@@ -261,7 +261,7 @@ END_TEST
 START_TEST(vmfile__merge_key__own_keys_win)
 {
 	struct vmfile *f = good("vms:\n"
-				"  a: &a {image: x, vcpus: 2, memory: 512}\n"
+				"  a: &a {image: ./x, vcpus: 2, memory: 512}\n"
 				"  b: &b {<<: *a, vcpus: 3}\n"
 				"  c: {<<: [*b, *a], memory: 2GiB}\n");
 
@@ -269,7 +269,7 @@ START_TEST(vmfile__merge_key__own_keys_win)
 	ck_assert_uint_eq(vmfile_vm(f, 1)->memory_bytes, 512ULL << 20);
 	ck_assert_uint_eq(vmfile_vm(f, 2)->vcpus, 3);
 	ck_assert_uint_eq(vmfile_vm(f, 2)->memory_bytes, 2ULL << 30);
-	ck_assert_str_eq(vmfile_vm(f, 2)->image.path, "/p/x");
+	ck_assert_str_eq(vmfile_vm(f, 2)->image.file.path, "/p/x");
 	vmfile_destroy(f);
 }
 END_TEST
@@ -396,7 +396,7 @@ START_TEST(vmfile__load__identity_is_the_real_path)
 	ck_assert_int_eq(symlink(file, link_path), 0);
 	ck_assert_int_eq(vmfile_load(link_path, BACKEND_DEFAULT, &vmfile, &problems, &err), 0);
 	ck_assert_str_eq(vmfile->path, file);
-	ck_assert_str_eq(vmfile_vm(vmfile, 0)->image.path, image);
+	ck_assert_str_eq(vmfile_vm(vmfile, 0)->image.file.path, image);
 	vmfile_destroy(vmfile);
 	ck_assert_int_eq(fs_remove_tree(dir, NULL), 0);
 }
