@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "lib/base/fs.h"
+#include "lib/base/landlock.h"
 #include "lib/base/mem.h"
 #include "lib/base/process.h"
 #include "lib/base/str.h"
@@ -257,7 +258,7 @@ START_TEST(launcher__landlock__only_what_was_listed)
 {
 	struct fixture f;
 
-	if (confine_landlock_abi() == 0) {
+	if (landlock_abi() == 0) {
 		printf("# this kernel has no Landlock\n");
 		return;
 	}
@@ -277,7 +278,7 @@ START_TEST(launcher__landlock__tcp_as_asked)
 {
 	struct fixture f;
 
-	if (confine_landlock_abi() < 4) {
+	if (landlock_abi() < 4) {
 		printf("# this kernel's Landlock knows no ports\n");
 		return;
 	}

@@ -34,8 +34,6 @@ struct launch_order {
 
 extern const struct field launch_order_fields[];
 
-/* The version of Landlock's interface in this kernel; 0: there is none. */
-int confine_landlock_abi(void);
 /* Binds this process and what it becomes to the order's paths.  What the kernel does not know is
  * left out, and a path that is not there gives no right.  Fails when the kernel has Landlock and
  * refuses. */

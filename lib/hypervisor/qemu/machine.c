@@ -13,6 +13,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/fs.h"
 #include "lib/base/loop.h"
+#include "lib/base/landlock.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/hypervisor/launcher/launcher.h"
@@ -505,7 +506,7 @@ hv_qemu_create(const struct hv_env *env)
 	hv->base.ops = &qemu_ops;
 	hv->base.env = env;
 	hv->consoles = console_hub_create(env->loop);
-	hv->landlock = confine_landlock_abi();
+	hv->landlock = landlock_abi();
 	return &hv->base;
 }
 
