@@ -34,6 +34,7 @@ const struct field fetch_order_fields[] = {
 	FIELD(struct fetch_order, architecture,    FIELD_STRING, .text = "architecture of the platform"),
 	FIELD(struct fetch_order, media_type,      FIELD_STRING, .text = "media type of the layer or the image"),
 	FIELD(struct fetch_order, blob_bytes,      FIELD_UINT,   .text = "size of the blob, as its manifest says"),
+	FIELD(struct fetch_order, container,       FIELD_BOOL,   .text = "whether the blob is a tar with the disk in it"),
 	FIELD(struct fetch_order, part_validator,  FIELD_STRING, .text = "what the bytes that are there came with"),
 	FIELD(struct fetch_order, part_bytes,      FIELD_UINT,   .text = "how many of them are good"),
 	FIELD(struct fetch_order, part_packed,     FIELD_BOOL,   .text = "whether they are in the spool"),

@@ -19,6 +19,10 @@
 
 enum { SINK_FD = 3, SPOOL_FD = 4 };
 
+/* Media types of the layers that a push makes. */
+#define OCI_QCOW2 "application/vnd.cloudnebula.qcow2.layer.v1"
+#define OCI_RAW "application/octet-stream"
+
 enum fetch_work {
 	FETCH_HTTP,     /* url -> SINK_FD */
 	FETCH_MANIFEST, /* oci: reference -> which blob */
@@ -41,11 +45,15 @@ struct fetch_order {
 	char *checksums;       /* URL of a SHA256SUMS or SHA512SUMS; NULL */
 	char *etag, *last_modified; /* what is known: unchanged when the server says 304 */
 
-	/* OCI: of the reference oci://registry/repository[:tag][@digest] */
-	char *registry, *repository, *tag, *digest; /* digest "sha256:…"; FETCH_BLOB: the blob's */
-	char *os, *architecture;                    /* platform: "linux", "amd64" */
-	char *media_type;    /* FETCH_BLOB: of the layer; FETCH_PUSH: of the image */
-	uint64_t blob_bytes; /* as the manifest says */
+	/* OCI: of the reference oci://registry/repository[:tag][@digest].
+	 * digest "sha256:…"; FETCH_BLOB: the blob's; FETCH_PUSH: refused, a push goes to a tag.
+	 * etag, FETCH_MANIFEST by tag: the manifest_digest that is known.
+	 * sha256, FETCH_PUSH: of the file in SINK_FD, where it is known. */
+	char *registry, *repository, *tag, *digest;
+	char *os, *architecture; /* platform: "linux", "amd64" */
+	char *media_type;        /* FETCH_BLOB: of the layer; FETCH_PUSH: OCI_QCOW2, OCI_RAW */
+	uint64_t blob_bytes;     /* FETCH_BLOB: as the manifest says */
+	bool container;          /* FETCH_BLOB: as the manifest event says */
 
 	/* Everything that fills SINK_FD */
 	char
@@ -67,8 +75,14 @@ extern const struct field fetch_order_fields[];
  *   progress {done, total|0, written}    bytes of the body, of the image; every 100 ms at most
  *   saved    {bytes}                     so much of the body is on the disk (resume after a crash)
  *   retry    {attempt, wait_ms, message} a try failed, another follows
- *   manifest {manifest_digest, media_type, layer:{digest, bytes, media_type}, artifact_type}
- *   pushed   {digest, uploaded, bytes}   digest of the manifest; uploaded: false: it was there
+ *   manifest {unchanged, manifest_digest, media_type, artifact_type, layers:[{digest, bytes,
+ *             media_type, container, title}]}  the last line of FETCH_MANIFEST.  manifest_digest:
+ *             what the reference points to, an index perhaps.  unchanged: it is `etag`, and no
+ *             more is told.  Several layers (all containers) are those of an image from the top
+ *             down: the first that has a disk is the one.  One without a disk fails with
+ *             not_found and status 0.
+ *   pushed   {digest, uploaded, bytes}   digest of the manifest; uploaded: false: the tag had it;
+ *             bytes: of the image, sent; the last line of FETCH_PUSH
  *   done     {unchanged, sha256, body_sha256, body_bytes, image_bytes, compression,
  *             etag, last_modified, url}  the last line of FETCH_HTTP and FETCH_BLOB
  *   failed   {error, message, hint, status, temporary}   error: a name of errors.def; the last line

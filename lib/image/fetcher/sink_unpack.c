@@ -178,8 +178,8 @@ unpack_container(struct unpacker *u, struct archive *archive, struct err *err)
 		rc = take_entry(u, archive, entry, &found, err);
 	}
 	if (rc == 0 && !found) {
-		err_set(err, E_IMAGE, "the layer has no disk: there is no file below 'disk/'");
-		return E_IMAGE;
+		err_set(err, E_NOT_FOUND, "the layer has no disk: there is no file below 'disk/'");
+		return E_NOT_FOUND;
 	}
 	return rc;
 }
