@@ -77,6 +77,10 @@ void process_watch_destroy(struct process_watch *watch);
 /* ---- run to the end, on a worker ---- */
 
 struct process_output {
+	/* Given, else zero: takes stdout as it comes, on the worker; then `out` stays empty. */
+	void (*heard)(void *arg, const char *data, size_t len);
+	void *heard_arg;
+	/* Found. */
 	char *out; /* owned, zero terminated */
 	size_t out_len;
 	char *err_text; /* owned: the last 4 KiB of stderr */
@@ -86,7 +90,8 @@ struct process_output {
 /* Blocks; never on the loop.  input may be NULL.  Output over out_max ends the child with E_LIMIT.
  * The child is killed at the deadline (E_TIMEOUT) or when the job is cancelled (E_CANCELLED).
  * A non-zero exit is E_FAILED with the program's own words.  limits, job may be NULL.
- * ret_output is filled also for E_FAILED; process_output_done frees it. */
+ * ret_output: zeroed by the caller but for what it gives; filled also for E_FAILED;
+ * process_output_done frees it. */
 int process_run(const char *const *argv, const void *input, size_t input_len, size_t out_max,
     uint64_t timeout_ms, const struct process_limits *limits, struct job *job,
     struct process_output *ret_output, struct err *err);

@@ -31,6 +31,8 @@ struct run {
 	int in, out, err_fd, pidfd; /* -1 once closed or ended */
 	pid_t pid;
 	struct sbuf out_text, err_text;
+	void (*heard)(void *arg, const char *data, size_t len);
+	void *heard_arg;
 	struct process_exit exit;
 	uint64_t end_at_ms; /* the deadline, later the grace */
 	struct job *job;
@@ -118,6 +120,10 @@ turn(struct run *run, struct err *err)
 	if (fds[2].revents != 0)
 		collect(&run->err_fd, &run->err_text);
 	trim_err_text(run);
+	if (run->heard != NULL && run->out_text.len > 0) {
+		run->heard(run->heard_arg, run->out_text.data, run->out_text.len);
+		sbuf_reset(&run->out_text);
+	}
 	if (run->out_text.len > run->out_max)
 		return err_set(err, E_LIMIT, "'%s' wrote more than %zu bytes", run->name,
 		    run->out_max);
@@ -182,7 +188,8 @@ process_run(const char *const *argv, const void *input, size_t input_len, size_t
     struct process_output *ret_output, struct err *err)
 {
 	struct run run = { .name = fs_basename(argv[0]), .input = input, .input_left = input_len,
-		.out_max = out_max, .in = -1, .out = -1, .err_fd = -1, .pidfd = -1, .job = job,
+		.out_max = out_max, .heard = ret_output->heard, .heard_arg = ret_output->heard_arg,
+		.in = -1, .out = -1, .err_fd = -1, .pidfd = -1, .job = job,
 		.end_at_ms = clock_ms() + timeout_ms };
 	size_t over;
 	int rc;

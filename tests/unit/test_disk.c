@@ -274,7 +274,7 @@ END_TEST
 static void
 qemu_img(const char *const argv[])
 {
-	struct process_output output;
+	struct process_output output = { 0 };
 	struct err err;
 
 	ck_assert_msg(process_run(argv, NULL, 0, 65536, 60000, NULL, NULL, &output, &err) == 0, "%s",
@@ -354,7 +354,7 @@ static struct json_object *
 info(const char *path)
 {
 	const char *const argv[] = { "qemu-img", "info", "--output=json", path, NULL };
-	struct process_output output;
+	struct process_output output = { 0 };
 	struct json_object *object;
 	struct err err;
 

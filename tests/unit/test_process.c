@@ -243,7 +243,7 @@ END_TEST
 
 START_TEST(process__run__output_and_words)
 {
-	struct process_output out;
+	struct process_output out = { 0 };
 	struct err err = ERR_INIT;
 
 	ck_assert_int_eq(process_run((const char *[]){ "tr", "a-z", "A-Z", NULL }, "hello", 5, 100,
@@ -258,10 +258,31 @@ START_TEST(process__run__output_and_words)
 }
 END_TEST
 
+static void
+count_heard(void *arg, const char *data, size_t len)
+{
+	size_t *count = arg;
+
+	*count += len;
+}
+
+START_TEST(process__run__heard_output_has_no_bound)
+{
+	size_t count = 0;
+	struct process_output out = { .heard = count_heard, .heard_arg = &count };
+
+	ck_assert_int_eq(process_run((const char *[]){ "head", "-c", "300000", "/dev/zero", NULL },
+	    NULL, 0, 0, 10000, NULL, NULL, &out, NULL), 0);
+	ck_assert_uint_eq(count, 300000);
+	ck_assert_uint_eq(out.out_len, 0);
+	process_output_done(&out);
+}
+END_TEST
+
 START_TEST(process__run__ended_by_limits)
 {
 	struct process_limits limits = { .file_size_bytes = 4096, .cpu_seconds = 1 };
-	struct process_output out;
+	struct process_output out = { 0 };
 	struct err err = ERR_INIT;
 	uint64_t before = clock_ms();
 
@@ -280,7 +301,7 @@ END_TEST
 /* A grandchild that keeps the pipe does not keep us. */
 START_TEST(process__run__grandchild_holds_the_output)
 {
-	struct process_output out;
+	struct process_output out = { 0 };
 	uint64_t before = clock_ms();
 
 	ck_assert_int_eq(process_run((const char *[]){ "sh", "-c", "sleep 3 & echo hi", NULL }, NULL,
@@ -301,7 +322,7 @@ static void
 run_long(struct job *job, void *data)
 {
 	struct cancelled *c = data;
-	struct process_output out;
+	struct process_output out = { 0 };
 
 	c->rc = process_run((const char *[]){ "sleep", "1000", NULL }, NULL, 0, 100, 600000, NULL, job,
 	    &out, &c->err);
@@ -342,6 +363,7 @@ main(void)
 	UNIT_CASE(s, process__not_executable_text__an_error_here);
 	UNIT_CASE(s, process__descriptors__only_what_was_named);
 	UNIT_CASE(s, process__run__output_and_words);
+	UNIT_CASE(s, process__run__heard_output_has_no_bound);
 	UNIT_CASE(s, process__run__ended_by_limits);
 	UNIT_CASE(s, process__run__grandchild_holds_the_output);
 	UNIT_CASE(s, process__run__job_deadline_ends_it);
