@@ -17,7 +17,7 @@
 
 struct place {
 	const char *variable, *file; /* file: below the variable's folder; NULL: it is the file */
-	const char *at_home;	     /* without the variable; NULL: nowhere */
+	const char *at_home;         /* without the variable; NULL: nowhere */
 };
 
 static const struct place places[] = {
@@ -215,22 +215,32 @@ site_of(const char *reference, struct auth_site *ret_site, bool *ret_oci)
 	return true;
 }
 
-static bool
-is_known(json_object *hosts, const char *host)
+static json_object *
+find_known(json_object *hosts, const char *host)
 {
 	for (size_t i = 0; i < json_length(hosts); i++)
 		if (str_eq(json_string(json_item(hosts, i), "for"), host))
-			return true;
-	return false;
+			return json_item(hosts, i);
+	return NULL;
 }
 
-static void
-add_login(json_object *hosts, const struct host_auth *login)
+static int
+add_login(json_object *hosts, const struct host_auth *login, struct err *err)
 {
 	json_object *entry;
 
-	if (!login->present || is_known(hosts, login->host))
-		return;
+	if (!login->present)
+		return 0;
+	entry = find_known(hosts, login->host);
+	/* URLs can say different things of one host; only one of them would be heard. */
+	if (entry != NULL && (!str_eq(json_string(entry, "username"), login->username) ||
+				 !str_eq(json_string(entry, "password"), login->password))) {
+		err_set(err, E_USAGE, "two URLs of '%s' log in as different users", login->host);
+		err_hint(err, "fetch them one after the other");
+		return E_USAGE;
+	}
+	if (entry != NULL)
+		return 0;
 	entry = json_object_new_object();
 	json_add_string(entry, "for", login->host);
 	json_add_string(entry, "username", login->username);
@@ -238,6 +248,7 @@ add_login(json_object *hosts, const struct host_auth *login)
 	json_add_string(entry, "identity_token", login->identity_token);
 	json_add_string(entry, "token", login->token);
 	json_object_array_add(hosts, entry);
+	return 0;
 }
 
 static int
@@ -254,7 +265,7 @@ add_reference(json_object *hosts, const char *reference, bool *network, struct e
 	rc = oci ? find_for_registry(&site, &login, err)
 		 : find_for_url(reference, &site, &login, err);
 	if (rc == 0)
-		add_login(hosts, &login);
+		rc = add_login(hosts, &login, err);
 	login_done(&login);
 	free(site.host);
 	free(site.path);
@@ -279,8 +290,8 @@ static void
 add_proxies(json_object *auth)
 {
 	static const char *const http[] = { "http_proxy", "all_proxy", "ALL_PROXY", NULL };
-	static const char *const https[] = { "https_proxy", "HTTPS_PROXY", "all_proxy",
-		"ALL_PROXY", NULL };
+	static const char *const https[] = { "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY",
+		NULL };
 	static const char *const none[] = { "no_proxy", "NO_PROXY", NULL };
 
 	add_proxy(auth, "http_proxy", http);
@@ -290,8 +301,8 @@ add_proxies(json_object *auth)
 }
 
 int
-auth_find(const char *const *references, size_t count, struct json_object **ret_auth,
-    struct err *err)
+auth_find(
+    const char *const *references, size_t count, struct json_object **ret_auth, struct err *err)
 {
 	json_object *auth = json_object_new_object(), *hosts = json_object_new_array();
 	bool network = false;

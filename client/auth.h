@@ -18,8 +18,8 @@ struct json_object;
 
 /* references: URLs and oci://…; others need nothing.  *ret_auth: owned; NULL when there is nothing
  * to send.  A file or a helper that is broken is an error that names it. */
-int auth_find(const char *const *references, size_t count, struct json_object **ret_auth,
-    struct err *err);
+int auth_find(
+    const char *const *references, size_t count, struct json_object **ret_auth, struct err *err);
 /* Owned: the URL as it may travel outside of the secret parameter: without user and password. */
 char *auth_url_without_login(const char *url);
 /* Overwrites every string in it; the object is of no use afterwards but to be released. */

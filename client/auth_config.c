@@ -47,7 +47,8 @@ load(const char *path, json_object **ret_config, struct err *err)
 	}
 	auth_wipe(config);
 	json_object_put(config);
-	err_set(err, E_FAILED, "'%s', which has credentials of registries, is no JSON object", path);
+	err_set(
+	    err, E_FAILED, "'%s', which has credentials of registries, is no JSON object", path);
 	return E_FAILED;
 }
 
@@ -115,15 +116,15 @@ take_pair(
 		auth_wipe_text(&login->username);
 		auth_wipe_text(&login->password);
 		login->username = xstrndup((char *)text, (size_t)(colon - (char *)text));
-		login->password =
-		    xstrndup(colon + 1, len - (size_t)(colon + 1 - (char *)text));
+		login->password = xstrndup(colon + 1, len - (size_t)(colon + 1 - (char *)text));
 	}
 	if (text != NULL)
 		explicit_bzero(text, len);
 	free(text);
 	return colon != NULL ? 0
-			     : err_set(err, E_FAILED, "'%s': the 'auth' of '%s' is no base64 of "
-						      "user:password",
+			     : err_set(err, E_FAILED,
+				   "'%s': the 'auth' of '%s' is no base64 of "
+				   "user:password",
 				   file, key);
 }
 
@@ -144,8 +145,8 @@ take_entry(json_object *entry, const char *file, const char *key, struct host_au
 	if (is_set(pair))
 		rc = take_pair(pair, file, key, &login, err);
 	/* Where a helper keeps the secret, an empty entry says that somebody logged in. */
-	if (rc != 0 || (!is_set(login.password) && !is_set(login.identity_token) &&
-			   !is_set(login.token))) {
+	if (rc != 0 ||
+	    (!is_set(login.password) && !is_set(login.identity_token) && !is_set(login.token))) {
 		login_done(&login);
 		return rc;
 	}
@@ -164,8 +165,7 @@ find_in_auths(json_object *auths, const char *file, const struct auth_site *site
 
 	if (!json_object_is_type(auths, json_type_object))
 		return 0;
-	json_object_object_foreach(auths, key, entry)
-	{
+	json_object_object_foreach(auths, key, entry) {
 		CLEANUP_FREE char *canonical = canonical_key(key);
 		size_t len = covers(canonical, site);
 
@@ -184,8 +184,7 @@ helper_of(json_object *helpers, const struct auth_site *site)
 {
 	if (!json_object_is_type(helpers, json_type_object))
 		return NULL;
-	json_object_object_foreach(helpers, key, name)
-	{
+	json_object_object_foreach(helpers, key, name) {
 		CLEANUP_FREE char *canonical = canonical_key(key);
 
 		if (str_eq(canonical, site->host) && json_object_is_type(name, json_type_string))

@@ -33,8 +33,8 @@ find_program(const char *name, const char *file, char **ret_path, struct err *er
 	*ret_path = process_find(program);
 	if (*ret_path != NULL)
 		return 0;
-	err_set(err, E_FAILED, "the credential helper '%s', named by '%s', is not in PATH",
-	    program, file);
+	err_set(err, E_FAILED, "the credential helper '%s', named by '%s', is not in PATH", program,
+	    file);
 	err_hint(err, "install it, or take its name out of '%s'", file);
 	return E_FAILED;
 }
@@ -99,9 +99,9 @@ auth_helper_get(const char *name, const char *file, const char *host, struct hos
 	} else {
 		rc = err_set(err, rc == E_TIMEOUT ? E_TIMEOUT : E_FAILED,
 		    "the credential helper '%s' %s for '%s'", path,
-		    rc == E_TIMEOUT	? "gave no answer"
-			: rc == E_LIMIT ? "gave too long an answer"
-					: "failed",
+		    rc == E_TIMEOUT ? "gave no answer"
+		    : rc == E_LIMIT ? "gave too long an answer"
+				    : "failed",
 		    host);
 		err_hint(err, "'echo %s | docker-credential-%s get' shows why", server, name);
 	}

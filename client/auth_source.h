@@ -19,7 +19,7 @@ struct auth_site {
 };
 
 void login_done(struct host_auth *login); /* wipes, then frees */
-void auth_wipe_text(char **text);	  /* the same for one string; NULL is fine */
+void auth_wipe_text(char **text);         /* the same for one string; NULL is fine */
 /* Owned: lower case, ":443" taken off, Docker's registry by its one name. */
 char *auth_canonical_host(const char *host, size_t len);
 

@@ -42,8 +42,7 @@ auth_wipe(struct json_object *json)
 		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
 		    (size_t)json_object_get_string_len(json));
 	} else if (json_object_is_type(json, json_type_object)) {
-		json_object_object_foreach(json, key, value)
-		{
+		json_object_object_foreach(json, key, value) {
 			(void)key;
 			auth_wipe(value);
 		}

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/auth.h"
 #include "client/conn.h"
 #include "client/json.h"
 #include "client/progress.h"
@@ -189,6 +190,7 @@ call_run(
 	int rc = vmctl_connect(ctl, err);
 
 	if (rc != 0) {
+		auth_wipe(json_member(params, "auth"));
 		json_object_put(params);
 		return rc;
 	}
@@ -202,6 +204,7 @@ call_run(
 	    STDERR_FILENO);
 	request = make_request(CALL_ID, call->method, params);
 	rc = conn_send(ctl->conn, request, call->fds, call->fd_count, err);
+	auth_wipe(json_member(params, "auth"));
 	json_object_put(request);
 	if (rc == 0)
 		rc = wait_for_answer(&w, call, ret_result, err);

@@ -154,11 +154,19 @@ int
 conn_send(struct conn *conn, struct json_object *message, const int *fds, size_t fd_count,
     struct err *err)
 {
-	CLEANUP_FREE char *line =
-	    xasprintf("%s\n", json_object_to_json_string_ext(message,
-				  JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	size_t len;
+	const char *text = json_object_to_json_string_length(
+	    message, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
+	CLEANUP_FREE char *line = xmalloc(len + 1);
+	int rc;
 
-	return send_all(conn, line, strlen(line), fds, fd_count, err);
+	memcpy(line, text, len);
+	line[len] = '\n';
+	rc = send_all(conn, line, len + 1, fds, fd_count, err);
+	/* It may hold somebody's password; json-c makes the text anew when it is asked again. */
+	explicit_bzero(line, len);
+	explicit_bzero((char *)(uintptr_t)text, len);
+	return rc;
 }
 
 /* ---- in ---- */

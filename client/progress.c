@@ -15,6 +15,9 @@ enum {
 	LOOK_MS = 250,
 	WORTH_MS = 500, /* a phase that takes longer gets a line of its own */
 	LONG_PHASE_MS = 1000,
+	SAMPLE_MS = 500,  /* a rate is of at least so long */
+	SILENT_MS = 5000, /* without news it is not known any more */
+	COUNT_MS = 10000, /* elsewhere than on a terminal bytes are told so often */
 	MAX_PARTIAL = 16 << 10,
 };
 
@@ -56,15 +59,34 @@ find_vm(struct progress *p, struct json_object *params)
 
 /* ---- the block ---- */
 
+/* How far, how fast, and how long it will take. */
 static void
-add_detail(const struct progress_vm *vm, struct sbuf *out)
+add_bytes(const struct progress_vm *vm, uint64_t now_ms, struct sbuf *out)
 {
-	CLEANUP_FREE char *total = NULL;
+	uint64_t share = vm->total > 0 ? (uint64_t)((double)vm->done * 100 / (double)vm->total) : 0;
+	CLEANUP_FREE char *size = str_size(vm->total > 0 ? vm->total : vm->done), *rate = NULL;
+	CLEANUP_FREE char *left = NULL;
 
-	if (vm->total > 0 && vm->bytes) {
-		total = str_size(vm->total);
-		sbuf_addf(out, " %u%% of %s",
-		    (unsigned)((double)vm->done * 100 / (double)vm->total), total);
+	if (vm->total > 0)
+		sbuf_addf(out, " %llu%% of %s", (unsigned long long)share, size);
+	else if (vm->done > 0)
+		sbuf_addf(out, " %s", size);
+	if (vm->rate == 0 || now_ms - vm->sample_ms > SILENT_MS)
+		return;
+	rate = str_size(vm->rate);
+	sbuf_addf(out, ", %s/s", rate);
+	if (vm->total <= vm->done)
+		return;
+	left = text_seconds((vm->total - vm->done) / vm->rate * 1000 +
+			    (vm->total - vm->done) % vm->rate * 1000 / vm->rate);
+	sbuf_addf(out, ", %s left", left);
+}
+
+static void
+add_detail(const struct progress_vm *vm, uint64_t now_ms, struct sbuf *out)
+{
+	if (vm->bytes) {
+		add_bytes(vm, now_ms, out);
 	} else if (vm->total > 0) {
 		sbuf_addf(
 		    out, " %llu/%llu", (unsigned long long)vm->done, (unsigned long long)vm->total);
@@ -82,14 +104,14 @@ render_vm(const struct progress_vm *vm, uint64_t now_ms, size_t name_width, unsi
 	struct sbuf text = { 0 };
 	size_t room, pad = name_width - text_width(vm->name);
 
-	sbuf_addf(
-	    &text, "%s%*s  %s", vm->name, (int)pad, "", vm->phase != NULL ? vm->phase : "waiting");
+	sbuf_addf(&text, "%s%*s%s%s", vm->name, (int)pad, "", name_width > 0 ? "  " : "",
+	    vm->phase != NULL ? vm->phase : "waiting");
 	if (vm->failed)
 		sbuf_adds(&text, " failed");
 	else if (!vm->running && vm->phase != NULL)
 		sbuf_adds(&text, " done");
 	if (vm->running)
-		add_detail(vm, &text);
+		add_detail(vm, now_ms, &text);
 	line = sbuf_take(&text);
 	room = columns > strlen(time) + 3 ? columns - strlen(time) - 3 : 1;
 	cut = text_cut(line, room);
@@ -243,7 +265,40 @@ plain_line(struct progress *p, struct progress_vm *vm, const char *state)
 	add_line(p, vm, ": ", line, strlen(line));
 }
 
+static void
+count_line(struct progress *p, struct progress_vm *vm, uint64_t now)
+{
+	struct sbuf text = { 0 };
+
+	if (vm->phase != NULL)
+		sbuf_adds(&text, vm->phase);
+	add_bytes(vm, now, &text);
+	if (text.len > 0)
+		add_line(p, vm, ": ", text.data, text.len);
+	sbuf_done(&text);
+	vm->counted_ms = now;
+	vm->told = true;
+}
+
 /* ---- events ---- */
+
+/* Over a second or two: what a network does in a tenth of one says nothing. */
+static void
+take_sample(struct progress_vm *vm, uint64_t now)
+{
+	uint64_t took = now - vm->sample_ms, rate;
+
+	if (vm->sample_ms == 0 || vm->done < vm->sample || took > SILENT_MS) {
+		vm->rate = 0;
+	} else if (took < SAMPLE_MS) {
+		return;
+	} else {
+		rate = (vm->done - vm->sample) * 1000 / took;
+		vm->rate = vm->rate == 0 ? rate : (vm->rate * 3 + rate) / 4;
+	}
+	vm->sample_ms = now;
+	vm->sample = vm->done;
+}
 
 /* A phase's time counts from its start; what comes on the way there may not tell it. */
 static void
@@ -268,9 +323,17 @@ take_phase(struct progress_vm *vm, struct json_object *params, const char *state
 	vm->failed = str_eq(state, "failed");
 	free(vm->message);
 	vm->message = copy_text(params, "message");
+	if (str_eq(state, "note"))
+		return;
+	/* The end of a transfer is told like the transfer. */
+	if (!str_eq(state, "done") || json_has(params, "unit"))
+		vm->bytes = str_eq(json_string(params, "unit"), "bytes");
 	vm->done = (uint64_t)json_int(params, "done");
 	vm->total = (uint64_t)json_int(params, "total");
-	vm->bytes = str_eq(json_string(params, "unit"), "bytes");
+	if (vm->bytes && vm->running)
+		take_sample(vm, now);
+	else
+		vm->rate = vm->sample_ms = 0;
 }
 
 /* Elsewhere than on a terminal one line tells that a phase lasts, and one that it failed or took
@@ -280,7 +343,7 @@ worth_a_line(const struct progress_vm *vm, const char *state)
 {
 	if (str_eq(state, "note") || str_eq(state, "step") || str_eq(state, "start"))
 		return vm->message != NULL;
-	if (vm->name[0] == '\0' || str_eq(state, "progress"))
+	if ((vm->name[0] == '\0' && !vm->bytes) || str_eq(state, "progress"))
 		return false;
 	return vm->failed || (str_eq(state, "done") && vm->took_ms >= LONG_PHASE_MS);
 }
@@ -291,6 +354,11 @@ tell_lasting(struct progress *p, uint64_t now)
 	for (size_t i = 0; i < p->count; i++) {
 		struct progress_vm *vm = &p->vms[i];
 
+		if (vm->running && vm->bytes && now - vm->since_ms >= WORTH_MS &&
+		    now - vm->counted_ms >= COUNT_MS) {
+			count_line(p, vm, now);
+			continue;
+		}
 		if (!vm->running || vm->told || vm->name[0] == '\0' ||
 		    now - vm->since_ms < WORTH_MS)
 			continue;
@@ -311,10 +379,17 @@ progress_event(struct progress *p, struct json_object *params)
 	if (str_eq(state, "output")) {
 		on_output(p, vm, params);
 	} else {
+		bool note = str_eq(state, "note");
+
 		take_phase(vm, params, state, clock_ms());
-		if (p->style == PROGRESS_PLAIN && worth_a_line(vm, state)) {
+		/* On a terminal, too, what happened on the way stays to be read. */
+		if ((note || p->style == PROGRESS_PLAIN) && worth_a_line(vm, state)) {
 			plain_line(p, vm, state);
 			vm->told = true;
+		}
+		if (note) {
+			free(vm->message);
+			vm->message = NULL;
 		}
 	}
 	draw(p);

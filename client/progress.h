@@ -26,6 +26,9 @@ struct progress_vm {
 	uint64_t since_ms, took_ms; /* of the phase, our clock */
 	uint64_t done, total;
 	bool bytes;
+	uint64_t rate;                 /* bytes a second, of late; 0: not known */
+	uint64_t sample_ms, sample;    /* when `done` was looked at for it */
+	uint64_t counted_ms;           /* PROGRESS_PLAIN: when bytes were told last */
 	struct term_filter filters[2]; /* stdout, stderr */
 	struct sbuf partial[2];        /* output without its newline yet */
 };

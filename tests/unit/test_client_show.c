@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
  * What vmctl shows: tables, times, progress, and what it keeps from the terminal. */
+#include <fcntl.h>
 #include <json-c/json.h>
 #include <string.h>
 #include <unistd.h>
@@ -252,6 +253,72 @@ START_TEST(progress__render__fits_the_terminal)
 }
 END_TEST
 
+static void
+fill_transfer(struct progress *p)
+{
+	event(p, "{\"phase\":\"fetch\",\"state\":\"start\"}");
+	event(p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":0,\"total\":1073741824,"
+		 "\"unit\":\"bytes\"}");
+	event(p, "{\"phase\":\"fetch\",\"state\":\"note\",\"message\":\"try 2\\u001b[31m\"}");
+	p->vms[0].since_ms -= 20000;
+	p->vms[0].sample_ms -= 1000;
+	event(p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":536870912,"
+		 "\"total\":1073741824,\"unit\":\"bytes\"}");
+	p->vms[0].rate = 256 << 20; /* whatever our own clock made of it */
+	progress_tick(p);
+	progress_tick(p);
+	event(p, "{\"phase\":\"fetch\",\"state\":\"done\",\"phase_ms\":22000}");
+}
+
+START_TEST(progress__plain__transfers_are_counted_and_notes_stay)
+{
+	CLEANUP_FREE char *text = written(PROGRESS_PLAIN, fill_transfer);
+
+	ck_assert_str_eq(text, "fetch: try 2\\x1b[31m\n"
+			       "fetch 50% of 1 GiB, 256 MiB/s, 2.0s left\n"
+			       "fetch done in 22s\n");
+}
+END_TEST
+
+START_TEST(progress__live__rate_time_left_and_notes_that_stay)
+{
+	CLEANUP_FREE char *text = written(PROGRESS_LIVE, fill_transfer);
+
+	ck_assert_ptr_nonnull(strstr(text, "\r\033[1A\033[Jfetch: try 2\\x1b[31m\n"));
+	ck_assert_ptr_nonnull(
+	    strstr(text, "fetch 50% of 1 GiB, 256 MiB/s, 2.0s left  20s\033[K\n"));
+}
+END_TEST
+
+START_TEST(progress__samples__make_a_rate_that_silence_ends)
+{
+	struct progress p;
+	struct sbuf out = { 0 };
+
+	progress_init(&p, PROGRESS_LIVE, open("/dev/null", O_WRONLY | O_CLOEXEC));
+	event(&p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":0,\"unit\":\"bytes\"}");
+	p.vms[0].sample_ms -= 2000;
+	event(&p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":4194304,"
+		  "\"unit\":\"bytes\"}");
+	/* 2 MiB a second, less what the test itself took. */
+	ck_assert_uint_gt(p.vms[0].rate, 1 << 20);
+	ck_assert_uint_le(p.vms[0].rate, 2 << 20);
+	p.vms[0].rate = 2 << 20;
+	progress_render(&p, p.vms[0].sample_ms, 80, 1, &out);
+	ck_assert_ptr_nonnull(strstr(out.data, "fetch 4 MiB, 2 MiB/s  "));
+	sbuf_reset(&out);
+	progress_render(&p, p.vms[0].sample_ms + 6000, 80, 1, &out);
+	ck_assert_ptr_nonnull(strstr(out.data, "fetch 4 MiB  "));
+	/* Begun anew: not a negative rate. */
+	event(&p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":1,\"unit\":\"bytes\"}");
+	ck_assert_uint_eq(p.vms[0].rate, 0);
+	sbuf_done(&out);
+	close(p.fd);
+	p.style = PROGRESS_NONE;
+	progress_done(&p);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -265,6 +332,9 @@ main(void)
 	UNIT_CASE(s, progress__plain__what_lasts_is_told_once);
 	UNIT_CASE(s, progress__live__block_goes_away_and_output_stays);
 	UNIT_CASE(s, progress__none__silent);
+	UNIT_CASE(s, progress__plain__transfers_are_counted_and_notes_stay);
+	UNIT_CASE(s, progress__live__rate_time_left_and_notes_that_stay);
+	UNIT_CASE(s, progress__samples__make_a_rate_that_silence_ends);
 	UNIT_CASE(s, progress__render__fits_the_terminal);
 	return unit_main(s);
 }
