@@ -163,11 +163,23 @@ files_claim_image(struct request *request, struct image_spec *image, struct err 
 	return rc;
 }
 
+int
+files_claim_file(struct request *request, struct file_ref *file, const char *what, struct err *err)
+{
+	struct file_table table = { 0 };
+	struct claim c = { &table, request, err };
+	int rc;
+
+	mark_index(NULL, file, what);
+	rc = claim_file(&c, file, what);
+	files_table_done(&table);
+	return rc;
+}
+
 void
-files_release_image(struct image_spec *image)
+files_close_image(struct image_spec *image)
 {
 	close_file(NULL, &image->file, "image");
-	fields_release(vm_image_fields, image);
 }
 
 void

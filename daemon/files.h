@@ -20,9 +20,11 @@ struct file_table { /* of one request; zero-initialise */
  * as it is). */
 int files_claim(struct file_table *table, struct request *request, struct vm_spec *spec,
     struct err *err);
-/* The same for an image alone. */
+/* The same for an image alone, and for a single file; `what` names it in messages. */
 int files_claim_image(struct request *request, struct image_spec *image, struct err *err);
-void files_release_image(struct image_spec *image);
+int files_claim_file(struct request *request, struct file_ref *file, const char *what,
+    struct err *err);
+void files_close_image(struct image_spec *image); /* its descriptor, if it is still there */
 void files_table_done(struct file_table *table);
 
 /* Worker.  Hashes every file but the image and checks keys and user-data; with dir, also copies

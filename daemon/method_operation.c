@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
- * The methods of operations and images. */
+ * The methods of operations. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -238,99 +238,4 @@ method_operation_wait(struct vmmd *vmmd, struct request *request, void *args)
 		timer_arm(w->timer, a->timeout_ms);
 	request_on_gone(request, on_op_waiter_gone, w);
 	op_listen(op, waited_op_ended, w);
-}
-
-/* ---- images ---- */
-
-struct users {
-	const char *digest;
-	json_object *names;
-};
-
-static void
-find_user(void *arg, struct vm *vm)
-{
-	struct users *u = arg;
-
-	if (str_eq(vm->image_digest, u->digest))
-		json_object_array_add(u->names, json_object_new_string(vm->spec.name));
-}
-
-static json_object *
-users_of(struct vmmd *vmmd, const char *digest)
-{
-	struct users u = { digest, json_object_new_array() };
-
-	vm_each(vmmd, find_user, &u);
-	return u.names;
-}
-
-struct image_listing {
-	struct vmmd *vmmd;
-	json_object *list;
-};
-
-static void
-add_image(void *arg, const struct image *image)
-{
-	struct image_listing *l = arg;
-	json_object *row = json_object_new_object();
-	CLEANUP_FREE char *created = clock_rfc3339(image->created_ms);
-
-	json_add_string(row, "name", image->name);
-	json_add_string(row, "digest", image->digest);
-	json_add_string(row, "format", image->format);
-	json_add_int(row, "virtual_bytes", (int64_t)image->virtual_bytes);
-	json_add_int(row, "file_bytes", (int64_t)image->file_bytes);
-	json_add_string(row, "path", image->path);
-	json_add_string(row, "source", image->source);
-	json_add_string(row, "created", created);
-	json_object_object_add(row, "used_by", users_of(l->vmmd, image->digest));
-	json_object_array_add(l->list, row);
-}
-
-void
-method_image_list(struct vmmd *vmmd, struct request *request, void *args)
-{
-	struct image_listing l = { vmmd, json_object_new_array() };
-	json_object *result = json_object_new_object();
-
-	image_each(vmmd->images, add_image, &l);
-	json_object_object_add(result, "images", l.list);
-	request_reply(request, result);
-}
-
-void
-method_image_rm(struct vmmd *vmmd, struct request *request, void *args)
-{
-	struct image_rm_args *a = args;
-	const struct image *image = NULL;
-	CLEANUP_FREE char *shown = str_printable(a->image, strnlen(a->image, 128)), *digest = NULL;
-	CLEANUP_JSON json_object *users = NULL;
-	struct err err = ERR_INIT;
-	json_object *result;
-
-	/* One whose file is gone is removed like any other. */
-	image_get(vmmd->images, a->image, &image, &err);
-	if (image == NULL) {
-		request_fail(request, &err);
-		return;
-	}
-	users = users_of(vmmd, image->digest);
-	if (json_object_array_length(users) > 0) {
-		err_set(&err, E_STATE, "image '%s' is in use by machine '%s'", shown,
-		    json_object_get_string(json_object_array_get_idx(users, 0)));
-		err_hint(&err, "destroy the machines that stand on it first");
-		err_object(&err, shown);
-		request_fail(request, &err);
-		return;
-	}
-	digest = xstrdup(image->digest);
-	if (image_remove(vmmd->images, digest, &err) != 0) {
-		request_fail(request, &err);
-		return;
-	}
-	result = json_object_new_object();
-	json_add_string(result, "digest", digest);
-	request_reply(request, result);
 }

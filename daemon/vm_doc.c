@@ -249,6 +249,7 @@ add_image(json_object *row, const struct vm *vm)
 	json_add_string(image, "digest", vm->image_digest);
 	json_add_string(image, "name", vm->spec.image.name);
 	json_add_string(image, "url", vm->spec.image.url);
+	json_add_string(image, "source", vm->spec.image.source);
 	json_object_object_add(row, "image", image);
 }
 

@@ -7,16 +7,19 @@
 #define DAY_MS (24ULL * 60 * MINUTE_MS)
 
 const char *const wait_for_names[] = { "running", "ssh", "ready", "provisioned", "stopped", NULL };
+const char *const pull_policy_names[] = { "revalidate", "missing", "refresh", NULL };
 const char *const log_source_names[] = { "console", "provision", "hypervisor", NULL };
 
 /* clang-format off */
 #define ROW_NAME(type) FIELD(type, name, FIELD_STRING, .required = true, .min = 1, .max = 63, .text = "the machine's name or id")
+#define ROW_AUTH(type) FIELD(type, auth, FIELD_OBJECT, .secret = true, .fields = fetch_auth_fields, .text = "credentials and proxies, for images that are fetched; never kept")
 #define ROW_PROGRESS(type) FIELD(type, progress, FIELD_BOOL, .text = "send operation.progress notifications before the answer")
 #define ROW_TIMEOUT(type, initial, words) FIELD_NAMED("timeout", type, timeout_ms, FIELD_DURATION, .max = 7 * DAY_MS, .fallback = initial, .text = words)
 
 #define NAME_PARAMS(id) const struct field id##_params[] = { ROW_NAME(struct name_args), ROW_PROGRESS(struct name_args), FIELD_END }
 #define NO_PARAMS(id) const struct field id##_params[] = { FIELD_END }
 
+NO_PARAMS(image_catalogue);
 NO_PARAMS(image_list);
 NO_PARAMS(rpc_discover);
 NO_PARAMS(system_info);
@@ -48,6 +51,7 @@ const struct field file_up_params[] = {
 	FILE_HEAD,
 	FIELD(struct file_args, provision, FIELD_BOOL, .fallback = "true", .text = "run the provision steps"),
 	ROW_TIMEOUT(struct file_args, "5min", "how long a guest may take to be reachable and set up"),
+	ROW_AUTH(struct file_args),
 	ROW_PROGRESS(struct file_args),
 	FIELD_END
 };
@@ -55,6 +59,7 @@ const struct field file_reload_params[] = {
 	FILE_HEAD,
 	FIELD(struct file_args, provision, FIELD_BOOL, .fallback = "true", .text = "run the provision steps"),
 	ROW_TIMEOUT(struct file_args, "5min", "how long a guest may take to be reachable and set up"),
+	ROW_AUTH(struct file_args),
 	ROW_PROGRESS(struct file_args),
 	FIELD_END
 };
@@ -67,8 +72,59 @@ const struct field file_down_params[] = {
 	FIELD_END
 };
 
-const struct field image_rm_params[] = {
-	FIELD(struct image_rm_args, image, FIELD_STRING, .required = true, .min = 1, .text = "digest (or its beginning) or name of the image"),
+#define ROW_IMAGE(type) FIELD(type, image, FIELD_STRING, .required = true, .min = 1, .text = "digest (or its beginning) or name of the image")
+#define ROW_FORMAT(type, words) FIELD(type, format, FIELD_STRING, .min = 1, .max = 16, .text = words)
+const struct field image_inspect_params[] = { ROW_IMAGE(struct image_args), FIELD_END };
+const struct field image_rm_params[] = { ROW_IMAGE(struct image_args), FIELD_END };
+const struct field image_commit_params[] = {
+	FIELD(struct image_commit_args, vm,     FIELD_STRING, .required = true, .min = 1, .max = 63, .text = "the machine's name or id; it must be stopped"),
+	FIELD(struct image_commit_args, name,   FIELD_STRING, .required = true, .min = 1, .text = "what the image shall be called"),
+	FIELD(struct image_commit_args, clean,  FIELD_BOOL, .text = "remove what makes the guest that guest: machine-id, host keys, cloud-init state"),
+	ROW_FORMAT(struct image_commit_args, "qcow2 (the default) or raw"),
+	ROW_PROGRESS(struct image_commit_args),
+	FIELD_END
+};
+const struct field image_export_params[] = {
+	ROW_IMAGE(struct image_export_args),
+	FIELD(struct image_export_args, file, FIELD_FILE, .required = true, .text = "an empty file, as a descriptor that can be read and written"),
+	ROW_FORMAT(struct image_export_args, "qcow2 or raw; default: as it is in the store"),
+	ROW_PROGRESS(struct image_export_args),
+	FIELD_END
+};
+const struct field image_import_params[] = {
+	FIELD(struct image_import_args, image, FIELD_OBJECT, .required = true, .fields = vm_image_fields, .text = "the file, and what it shall be called"),
+	ROW_PROGRESS(struct image_import_args),
+	FIELD_END
+};
+const struct field image_prune_params[] = {
+	FIELD(struct image_prune_args, all,     FIELD_BOOL, .text = "also those that somebody gave a name"),
+	FIELD(struct image_prune_args, dry_run, FIELD_BOOL, .text = "only tell what would go"),
+	FIELD_END
+};
+const struct field image_pull_params[] = {
+	FIELD(struct image_pull_args, image,  FIELD_OBJECT, .required = true, .fields = vm_image_fields, .shorthand = "url", .text = "https://…, oci://… or a name, and what it must be"),
+	FIELD(struct image_pull_args, name,   FIELD_STRING, .min = 1, .text = "a name to give it"),
+	FIELD(struct image_pull_args, policy, FIELD_ENUM,   .words = pull_policy_names, .fallback = "revalidate", .text = "missing: what the store knows will do; revalidate: ask whether it moved, if anybody answers; refresh: ask, or fail"),
+	ROW_AUTH(struct image_pull_args),
+	ROW_PROGRESS(struct image_pull_args),
+	FIELD_END
+};
+const struct field image_push_params[] = {
+	FIELD(struct image_push_args, image,     FIELD_STRING, .min = 1, .text = "digest or name of the image"),
+	FIELD(struct image_push_args, vm,        FIELD_STRING, .min = 1, .max = 63, .text = "or a machine, which must be stopped"),
+	FIELD(struct image_push_args, reference, FIELD_STRING, .required = true, .min = 1, .text = "oci://registry/repository:tag"),
+	ROW_AUTH(struct image_push_args),
+	ROW_PROGRESS(struct image_push_args),
+	FIELD_END
+};
+const struct field image_tag_params[] = {
+	ROW_IMAGE(struct image_tag_args),
+	FIELD(struct image_tag_args, name, FIELD_STRING, .required = true, .min = 1, .text = "the name: letters, digits, '.', '_', '-', and one ':version'"),
+	FIELD_END
+};
+const struct field image_verify_params[] = {
+	FIELD(struct image_verify_args, image, FIELD_STRING, .min = 1, .text = "digest or name of the image; default: every image"),
+	ROW_PROGRESS(struct image_verify_args),
 	FIELD_END
 };
 
@@ -108,6 +164,7 @@ const struct field vm_console_params[] = {
 const struct field vm_create_params[] = {
 #include "lib/model/spec_rows.def"
 	FIELD(struct vm_create_args, start,    FIELD_BOOL, .text = "start it at once"),
+	ROW_AUTH(struct vm_create_args),
 	ROW_PROGRESS(struct vm_create_args),
 	FIELD_END
 };

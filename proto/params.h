@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/model/auth.h"
 #include "lib/model/field.h"
 #include "lib/model/spec.h"
 
@@ -19,6 +20,8 @@ enum wait_for { WAIT_RUNNING, WAIT_SSH, WAIT_READY, WAIT_PROVISIONED, WAIT_STOPP
 extern const char *const wait_for_names[];
 enum log_source { LOG_CONSOLE, LOG_PROVISION, LOG_HYPERVISOR };
 extern const char *const log_source_names[];
+enum pull_policy { PULL_REVALIDATE, PULL_MISSING, PULL_REFRESH };
+extern const char *const pull_policy_names[];
 
 struct none_args {
 	bool present;
@@ -38,12 +41,59 @@ struct file_args { /* plan, up, down, reload */
 	char *project;
 	struct objects vms; /* struct vm_spec */
 	struct strings names;
+	struct fetch_auth auth;
 	bool provision, destroy, orphans, progress;
 	uint64_t timeout_ms;
 };
 
-struct image_rm_args {
+struct image_commit_args {
+	char *vm, *name;
+	char *format; /* NULL: qcow2 */
+	bool clean, progress;
+};
+
+struct image_export_args {
 	char *image;
+	struct file_ref file; /* empty, open for reading and writing */
+	char *format;	      /* NULL: the image's */
+	bool progress;
+};
+
+struct image_import_args {
+	struct image_spec image; /* a file */
+	bool progress;
+};
+
+struct image_prune_args {
+	bool all, dry_run;
+};
+
+struct image_pull_args {
+	struct image_spec image;
+	char *name;
+	int policy; /* enum pull_policy */
+	struct fetch_auth auth;
+	bool progress;
+};
+
+struct image_push_args {
+	char *image, *vm; /* one of them */
+	char *reference;
+	struct fetch_auth auth;
+	bool progress;
+};
+
+struct image_args { /* inspect, rm */
+	char *image;
+};
+
+struct image_tag_args {
+	char *image, *name;
+};
+
+struct image_verify_args {
+	char *image; /* NULL: all */
+	bool progress;
 };
 
 struct operation_args { /* get, cancel, wait */
@@ -75,6 +125,7 @@ struct vm_console_args {
 
 struct vm_create_args {
 	struct vm_spec spec; /* first: its rows are shared */
+	struct fetch_auth auth;
 	bool start, progress;
 };
 
@@ -120,7 +171,10 @@ struct vm_wait_args {
 #define file_up_args file_args
 #define file_down_args file_args
 #define file_reload_args file_args
+#define image_catalogue_args none_args
+#define image_inspect_args image_args
 #define image_list_args none_args
+#define image_rm_args image_args
 #define operation_cancel_args operation_args
 #define operation_get_args operation_args
 #define operation_wait_args operation_args

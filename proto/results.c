@@ -27,6 +27,8 @@ static const struct result_row network_rows[] = {
 static const struct result_row image_name_rows[] = {
 	ROW("digest", STRING, "of the image in the store"),
 	ROW("name",   STRING, "what the person called it", MAYBE),
+	ROW("url",    STRING, "what was asked for: a URL, oci://…, a name", MAYBE),
+	ROW("source", STRING, "where it came from, in full", MAYBE),
 	END
 };
 static const struct result_row ssh_rows[] = {
@@ -169,24 +171,107 @@ static const struct result_row operation_list_rows[] = {
 	ROW("operations", OBJECTS, "the operations that the caller may see", .rows = operation_rows),
 	END
 };
-static const struct result_row image_rows[] = {
-	ROW("name",          STRING,  "what it was called", MAYBE),
-	ROW("digest",        STRING,  "hash of its content"),
-	ROW("format",        STRING,  "of its file"),
-	ROW("virtual_bytes", INTEGER, "size of the disk in it"),
-	ROW("file_bytes",    INTEGER, "size of its file"),
-	ROW("path",          STRING,  "its file in the store"),
-	ROW("source",        STRING,  "where it came from", MAYBE),
-	ROW("created",       TIME,    "when it was taken into the store"),
-	ROW("used_by",       STRINGS, "the machines that stand on it"),
+#define IMAGE_ROWS \
+	ROW("name",          STRING,  "what it was called", MAYBE), \
+	ROW("names",         STRINGS, "the names that the caller can use for it"), \
+	ROW("digest",        STRING,  "hash of its content"), \
+	ROW("format",        STRING,  "of its file"), \
+	ROW("virtual_bytes", INTEGER, "size of the disk in it"), \
+	ROW("file_bytes",    INTEGER, "size of its file"), \
+	ROW("disk_bytes",    INTEGER, "what its file takes on the host's disk"), \
+	ROW("path",          STRING,  "its file in the store"), \
+	ROW("source",        STRING,  "where it came from", MAYBE), \
+	ROW("created",       TIME,    "when it was taken into the store"), \
+	ROW("used_by",       STRINGS, "the caller's machines that stand on it"), \
+	ROW("users",         INTEGER, "how many machines stand on it, of all users")
+static const struct result_row image_rows[] = { IMAGE_ROWS, END };
+static const struct result_row image_list_rows[] = {
+	ROW("images", OBJECTS, "the images that the caller may use", .rows = image_rows),
 	END
 };
-static const struct result_row image_list_rows[] = {
-	ROW("images", OBJECTS, "the images in the store", .rows = image_rows),
+static const struct result_row reference_rows[] = {
+	ROW("name",          STRING, "what points at it"),
+	ROW("fetched",       BOOLEAN, "it can be asked again; else a name that somebody gave"),
+	ROW("source",        STRING, "where it was at last", MAYBE),
+	ROW("etag",          STRING, "validator of the body", MAYBE),
+	ROW("last_modified", STRING, "validator of the body", MAYBE),
+	ROW("body_digest",   STRING, "of the bytes as they came", MAYBE),
+	ROW("changed",       TIME,   "since when it points there", MAYBE),
+	ROW("checked",       TIME,   "when it was asked last", MAYBE),
+	END
+};
+static const struct result_row image_inspect_rows[] = {
+	IMAGE_ROWS,
+	ROW("references", OBJECTS, "what points at it", .rows = reference_rows),
 	END
 };
 static const struct result_row image_rm_rows[] = {
-	ROW("digest", STRING, "of the image that is gone"),
+	ROW("digest",   STRING,  "of the image that is gone, or has lost the name"),
+	ROW("untagged", BOOLEAN, "only the name went: others point at the image"),
+	ROW("bytes",    INTEGER, "what that freed on the host's disk"),
+	END
+};
+static const struct result_row image_prune_rows[] = {
+	ROW("images", OBJECTS, "what was removed", .rows = image_rows),
+	ROW("parts",  INTEGER, "how many transfers that had broken off"),
+	ROW("bytes",  INTEGER, "what that freed on the host's disk"),
+	END
+};
+static const struct result_row image_pull_rows[] = {
+	ROW("image",             OBJECT,  "the image", .rows = image_rows),
+	ROW("source",            STRING,  "where it came from, in full", MAYBE),
+	ROW("transferred_bytes", INTEGER, "what was transferred for it"),
+	ROW("known",             BOOLEAN, "it was in the store before"),
+	ROW("note",              STRING,  "why what was known had to do", MAYBE),
+	END
+};
+static const struct result_row image_push_rows[] = {
+	ROW("image",     OBJECT,  "the image", .rows = image_rows),
+	ROW("reference", STRING,  "where it is now, in full"),
+	ROW("digest",    STRING,  "of its manifest"),
+	ROW("uploaded",  BOOLEAN, "false: it was there"),
+	END
+};
+static const struct result_row image_export_rows[] = {
+	ROW("digest", STRING,  "of the image"),
+	ROW("format", STRING,  "of the file"),
+	ROW("bytes",  INTEGER, "size of the file"),
+	END
+};
+static const struct result_row verified_rows[] = {
+	ROW("digest",  STRING,  "of the image"),
+	ROW("name",    STRING,  "what it was called", MAYBE),
+	ROW("ok",      BOOLEAN, "it is what its digest says"),
+	ROW("message", STRING,  "what is wrong", MAYBE),
+	END
+};
+static const struct result_row image_verify_rows[] = {
+	ROW("images", OBJECTS, "what was checked", .rows = verified_rows),
+	END
+};
+static const struct result_row image_commit_rows[] = {
+	ROW("image",   OBJECT,  "the image", .rows = image_rows),
+	ROW("removed", STRINGS, "what was removed from the guest's disk"),
+	END
+};
+static const struct result_row catalogue_rows[] = {
+	ROW("name",         STRING,  "as in name:version"),
+	ROW("version",      STRING,  "as in name:version"),
+	ROW("aliases",      STRINGS, "other versions that mean the same"),
+	ROW("architecture", STRING,  "for which processors"),
+	ROW("url",          STRING,  "where the image is"),
+	ROW("checksums",    STRING,  "where its checksums are", MAYBE),
+	ROW("sha256",       STRING,  "what it must be", MAYBE),
+	ROW("sha512",       STRING,  "what it must be", MAYBE),
+	ROW("format",       STRING,  "of the image", MAYBE),
+	ROW("user",         STRING,  "who logs in by default", MAYBE),
+	ROW("firmware",     STRING,  "what starts it", .words = firmware_names),
+	ROW("file",         STRING,  "where the entry stands"),
+	END
+};
+static const struct result_row image_catalogue_rows[] = {
+	ROW("entries",      OBJECTS, "what there is", .rows = catalogue_rows),
+	ROW("architecture", STRING,  "of this host"),
 	END
 };
 static const struct result_row change_rows[] = {
@@ -342,8 +427,18 @@ const struct result_shape method_results[METHODS] = {
 	SHAPE(file_plan,            NULL,        file_plan_rows,        "what would be done"),
 	SHAPE(file_reload,          "file",      file_rows,             "what was done"),
 	SHAPE(file_up,              "file",      file_rows,             "what was done"),
+	SHAPE(image_catalogue,      NULL,        image_catalogue_rows,  "the entries"),
+	SHAPE(image_commit,         NULL,        image_commit_rows,     "the image"),
+	SHAPE(image_export,         NULL,        image_export_rows,     "what was written"),
+	SHAPE(image_import,         NULL,        image_pull_rows,       "the image"),
+	SHAPE(image_inspect,        NULL,        image_inspect_rows,    "the image"),
 	SHAPE(image_list,           NULL,        image_list_rows,       "the images"),
+	SHAPE(image_prune,          NULL,        image_prune_rows,      "what was removed"),
+	SHAPE(image_pull,           NULL,        image_pull_rows,       "the image"),
+	SHAPE(image_push,           NULL,        image_push_rows,       "where it is"),
 	SHAPE(image_rm,             NULL,        image_rm_rows,         "what was removed"),
+	SHAPE(image_tag,            "image",     image_rows,            "the image"),
+	SHAPE(image_verify,         NULL,        image_verify_rows,     "the images"),
 	SHAPE(operation_cancel,     NULL,        operation_cancel_rows, "the operation"),
 	SHAPE(operation_get,        "operation", operation_rows,        "the operation"),
 	SHAPE(operation_list,       NULL,        operation_list_rows,   "the operations"),

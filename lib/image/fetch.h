@@ -18,6 +18,19 @@
  * vmmd was killed, stays as a part (<data>/images/.part-*) for a week and is resumed when the
  * server's validator is still the same; a part is never an image, and prune removes it. */
 
+struct catalogue;
+struct image_fetcher {
+	const char *program;		 /* vmm-fetch */
+	bool drop;			 /* it becomes the user who asked */
+	const char *os, *architecture;	 /* of images with several: "linux", "amd64" */
+	uint64_t max_bytes, keep_free_bytes;
+	uint64_t stall_ms, connect_ms, attempts;
+};
+/* Before the first image_fetch; copied. */
+void image_store_set_fetcher(struct image_store *images, const struct image_fetcher *fetcher);
+/* Borrowed while the store is open; NULL: none. */
+void image_store_set_catalogue(struct image_store *images, const struct catalogue *catalogue);
+
 enum image_policy {
 	IMAGE_MISSING,	  /* what the store knows for it will do; else fetch */
 	IMAGE_REVALIDATE, /* ask whether it moved; when no server can be reached, what is known will
@@ -59,6 +72,10 @@ void image_fetch_cancel(struct image_fetch *fetch); /* done runs with E_CANCELLE
 /* The image that a reference means by what is known, without asking anybody; NULL: unknown. */
 const struct image *image_known(struct image_store *images, const struct image_spec *spec,
     uid_t uid);
+
+/* Removes, or with dry_run counts, the parts that no transfer uses, of this user (root and the
+ * daemon's own: of all).  Returns how many; adds what they take on the disk. */
+size_t image_parts_prune(struct image_store *images, uid_t uid, bool dry_run, uint64_t *add_bytes);
 
 /* Pushing: an image of the store to oci://….  ret_digest of done: the manifest's. */
 typedef void image_pushed_fn(void *arg, const char *manifest_digest, bool uploaded,

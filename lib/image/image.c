@@ -5,6 +5,7 @@
 #include "lib/image/image.h"
 
 #include <dirent.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
@@ -443,6 +444,27 @@ image_each(struct image_store *images, void (*fn)(void *arg, const struct image 
 }
 
 /* The file gets another name before its row goes: a crash in between is seen at the next open. */
+void
+image_hold(struct image_store *images, const char *digest, const char *what)
+{
+	struct entry *entry = images_by_digest(images, digest);
+
+	loop_assert(images->loop);
+	assert(entry != NULL);
+	entry->holds++;
+	entry->held_for = what;
+}
+
+void
+image_unhold(struct image_store *images, const char *digest)
+{
+	struct entry *entry = images_by_digest(images, digest);
+
+	loop_assert(images->loop);
+	assert(entry != NULL && entry->holds > 0);
+	entry->holds--;
+}
+
 int
 image_remove(struct image_store *images, const char *digest, struct err *err)
 {
@@ -456,6 +478,12 @@ image_remove(struct image_store *images, const char *digest, struct err *err)
 		err_set(err, E_NOT_FOUND, "there is no image '%s'", digest);
 		err_object(err, digest);
 		return E_NOT_FOUND;
+	}
+	if (entry->holds > 0) {
+		err_set(err, E_BUSY, "image '%s' %s", entry->image.name, entry->held_for);
+		err_hint(err, "try again when that has ended");
+		err_object(err, digest);
+		return E_BUSY;
 	}
 	aside = path_of(images, REMOVE_PREFIX, hex_of(digest));
 	if (rename(entry->image.path, aside) < 0 && errno != ENOENT)

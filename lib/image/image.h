@@ -64,6 +64,10 @@ int image_check(const struct image *image, struct err *err);
 const struct image *image_find_file(struct image_store *images, int fd);
 void image_each(struct image_store *images, void (*fn)(void *arg, const struct image *image),
     void *arg);
+/* While it is held, image_remove refuses with E_BUSY; holds add up.  what: static words, "is being
+ * pushed". */
+void image_hold(struct image_store *images, const char *digest, const char *what);
+void image_unhold(struct image_store *images, const char *digest);
 /* The caller has checked that no machine stands on it.  Durable; an image whose file is gone can
  * be removed too. */
 int image_remove(struct image_store *images, const char *digest, struct err *err);

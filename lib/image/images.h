@@ -16,6 +16,8 @@ struct timer;
 struct entry {
 	TAILQ_ENTRY(entry) link;
 	struct image image;
+	unsigned holds;
+	const char *held_for; /* static; by the last who held it */
 };
 
 struct source { /* a file that was taken, in the state it had */

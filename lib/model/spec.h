@@ -38,6 +38,7 @@ struct image_spec {
 	char *checksums;	/* URL of a SHA256SUMS or SHA512SUMS; NULL */
 	char *format;		/* "qcow2" | "raw"; NULL: as its header says */
 	char *digest;		/* "sha256:<64 hex>" of the image: pinned, or known; NULL */
+	char *source;		/* where it came from: the URL, or oci://…@sha256:…; NULL */
 	bool insecure_http;	/* http:// without a digest is taken */
 };
 
