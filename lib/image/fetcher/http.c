@@ -152,7 +152,7 @@ http_perform(struct http *http, const struct http_request *request, struct http_
 
 	for (unsigned hop = 0; rc == 0; hop++) {
 		rc = http_exchange(http, request, method, url, authorization, &reply, err);
-		if (rc != 0 || !is_redirect(&reply))
+		if (rc != 0 || request->stay || !is_redirect(&reply))
 			break;
 		if (hop == REDIRECTS_MAX) {
 			CLEANUP_FREE char *shown = http_url_public(request->url);

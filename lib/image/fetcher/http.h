@@ -33,6 +33,7 @@ struct http_request {
 	size_t header_count;
 	const char *authorization; /* "Bearer …" or "Basic …"; sent to the URL's own host only */
 	bool plain_http;  /* http:// is allowed for others than loopback, redirects included */
+	bool stay;        /* a redirect is the answer: the body is for this URL alone */
 	const void *body; /* NULL: none */
 	size_t body_len;
 	int body_fd;     /* -1: none; PUT from the file's start, body_len bytes */

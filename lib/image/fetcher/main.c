@@ -20,6 +20,7 @@
 #include "lib/base/str.h"
 #include "lib/image/fetcher/event.h"
 #include "lib/image/fetcher/http.h"
+#include "lib/image/fetcher/oci.h"
 #include "lib/image/fetcher/order.h"
 #include "lib/image/fetcher/transfer.h"
 
@@ -29,9 +30,9 @@ typedef int work_fn(struct http *http, const struct fetch_order *order, struct e
 
 static work_fn *const works[] = {
 	[FETCH_HTTP] = transfer_http,
-	[FETCH_MANIFEST] = NULL,
-	[FETCH_BLOB] = NULL,
-	[FETCH_PUSH] = NULL,
+	[FETCH_MANIFEST] = oci_manifest,
+	[FETCH_BLOB] = oci_blob,
+	[FETCH_PUSH] = oci_push,
 };
 
 /* From the start, when it is a file. */
@@ -136,9 +137,6 @@ main(void)
 	rc = read_order(&order, &err);
 	if (rc == 0)
 		rc = give_up(&order, &err);
-	if (rc == 0 && works[order.work] == NULL)
-		rc = err_set(&err, E_UNSUPPORTED, "this vmm-fetch can not do '%s'",
-		    fetch_work_names[order.work]);
 	if (rc == 0) {
 		http = http_create(&order, &err);
 		rc = http != NULL ? works[order.work](http, &order, &err) : (int)err.code;
