@@ -40,7 +40,9 @@ print_flags(const struct verb *verb)
 static bool
 takes_machine(const struct verb *verb)
 {
-	return verb->positionals != NULL && str_eq(verb->positionals->field, "name") &&
+	return verb->positionals != NULL &&
+	       (str_eq(verb->positionals->field, "name") ||
+		   str_eq(verb->positionals->field, "vm")) &&
 	       !str_eq(verb->name, "create");
 }
 
@@ -68,7 +70,8 @@ print_values(void)
 				for (size_t w = 0; f->words[w] != NULL; w++)
 					printf("%s%s", w > 0 ? " " : "", f->words[w]);
 				printf("' ;;\n");
-			} else if (f->type == FIELD_FILE || str_eq(f->name, "file")) {
+			} else if (f->type == FIELD_FILE || str_eq(f->name, "file") ||
+				   str_eq(f->name, "image")) {
 				printf("\t'%s %s') words=@files ;;\n", verbs[i]->name, flag);
 			}
 		}

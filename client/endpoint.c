@@ -59,6 +59,12 @@ endpoint_log_path(void)
 	return xdg_path("XDG_STATE_HOME", ".local/state", "vmmd.log");
 }
 
+char *
+endpoint_config_path(const char *name)
+{
+	return xdg_path("XDG_CONFIG_HOME", ".config", name);
+}
+
 /* ---- starting vmmd ---- */
 
 static bool

@@ -12,6 +12,7 @@
 /* Owned; NULL when no home is known. */
 char *endpoint_user_socket(void);
 char *endpoint_log_path(void);
+char *endpoint_config_path(const char *name); /* a file of the user's own configuration */
 #define ENDPOINT_SYSTEM_SOCKET "/run/vmm/vmmd.sock"
 
 /* Tries `socket` (the flag), VMCTL_SOCKET, the user's socket, the system's; the first two are

@@ -15,7 +15,7 @@ help_all(void)
 	printf("usage: vmctl [FLAG…] VERB [ARGUMENT…]\n\nverbs:\n");
 	for (size_t i = 0; verbs[i] != NULL; i++)
 		if ((verbs[i]->flags & VERB_HIDDEN) == 0)
-			printf("  %-14s %s\n", verbs[i]->name, verb_summary(verbs[i]));
+			printf("  %-16s %s\n", verbs[i]->name, verb_summary(verbs[i]));
 	printf("\nflags of every verb:\n");
 	help_flags(global_fields, global_shorts, NULL);
 	printf("\n'vmctl help VERB' tells more about one.\n");

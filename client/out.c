@@ -106,6 +106,21 @@ text_seconds(uint64_t ms)
 	return xasprintf("%lluh%02llum", s / 3600, s / 60 % 60);
 }
 
+char *
+text_age(uint64_t seconds)
+{
+	static const struct {
+		uint64_t seconds, below; /* of one; and how many are still told in it */
+		char letter;
+	} units[] = { { 1, 120, 's' }, { 60, 120, 'm' }, { 3600, 48, 'h' } };
+
+	for (size_t i = 0; i < ARRAY_LEN(units); i++)
+		if (seconds / units[i].seconds < units[i].below)
+			return xasprintf("%llu%c", (unsigned long long)(seconds / units[i].seconds),
+			    units[i].letter);
+	return xasprintf("%llud", (unsigned long long)(seconds / 86400));
+}
+
 void
 table_add(struct table *table, const char *text)
 {

@@ -50,5 +50,7 @@ size_t text_width(const char *text);
 char *text_cut(const char *text, size_t width);
 /* Owned: "0.8s", "12s", "3m20s", "1h02m". */
 char *text_seconds(uint64_t ms);
+/* Owned: "12s", "5m", "3h", "40d". */
+char *text_age(uint64_t seconds);
 
 #endif

@@ -117,9 +117,47 @@ only_names(json_object *vm)
 	return small;
 }
 
+/* Its files are opened, and its image becomes what the daemon takes. */
+static int
+attach(const struct vmfile *vmfile, size_t index, struct project_send *send, json_object *vm,
+    struct err *err)
+{
+	CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", index), *place = NULL;
+	json_object *image = json_member(vm, "image");
+	void *arg = (void *)(uintptr_t)vmfile;
+	int rc = files_replace(&send->files, vm_spec_fields, vm, prefix, where, arg, err);
+
+	if (rc != 0 || image == NULL)
+		return rc;
+	rc = images_resolve(&send->images, image, err);
+	if (rc == 0)
+		return 0;
+	place = xasprintf("%s.image", prefix);
+	err_object(err, place);
+	project_place_error(vmfile, err);
+	return err->code == E_PARAMS ? (int)(err->code = E_VMFILE) : rc;
+}
+
+bool
+project_is_asked(const struct strings *names, const char *name)
+{
+	for (size_t i = 0; i < names->count; i++)
+		if (str_eq(names->items[i], name))
+			return true;
+	return names->count == 0;
+}
+
+void
+project_send_done(struct project_send *send)
+{
+	files_done(&send->files);
+	images_done(&send->images);
+	*send = (struct project_send){ 0 };
+}
+
 int
-project_params(const struct vmfile *vmfile, const struct strings *names, bool attach,
-    struct sent_files *files, struct json_object **ret_params, struct err *err)
+project_params(const struct vmfile *vmfile, const struct strings *names, struct project_send *send,
+    struct json_object **ret_params, struct err *err)
 {
 	json_object *params = json_object_new_object(), *vms = json_object_new_array();
 	int rc = 0;
@@ -128,11 +166,9 @@ project_params(const struct vmfile *vmfile, const struct strings *names, bool at
 	json_object_object_add(params, "vms", vms);
 	for (size_t i = 0; rc == 0 && i < vmfile->vms.count; i++) {
 		json_object *vm = fields_encode(vm_spec_fields, vmfile_vm(vmfile, i));
-		CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", i);
 
-		if (attach)
-			rc = files_replace(files, vm_spec_fields, vm, prefix, where,
-			    (void *)(uintptr_t)vmfile, err);
+		if (send != NULL)
+			rc = attach(vmfile, i, send, vm, err);
 		else
 			vm = only_names(vm);
 		json_object_array_add(vms, vm);

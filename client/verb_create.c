@@ -4,6 +4,7 @@
 
 #include "client/call.h"
 #include "client/files.h"
+#include "client/image.h"
 #include "client/json.h"
 #include "client/out.h"
 #include "client/verbs.h"
@@ -16,7 +17,9 @@
 struct create_args {
 	char *name;
 	int backend, firmware;
-	struct file_ref image, cloud_init, ssh_key, private_key;
+	char *image, *image_url;
+	struct image_flags flags;
+	struct file_ref cloud_init, ssh_key, private_key;
 	uint64_t vcpus, memory_bytes, disk_bytes;
 	char *network, *bridge, *hostname, *user;
 	bool uefi, start;
@@ -25,7 +28,9 @@ struct create_args {
 /* clang-format off */
 static const struct field create_fields[] = {
 	FIELD(struct create_args, name,    FIELD_STRING, .min = 1, .text = "the machine's name"),
-	FIELD(struct create_args, image,   FIELD_FILE,   .text = "the disk image to start from"),
+	FIELD(struct create_args, image,   FIELD_STRING, .min = 1, .text = "the disk image to start from: a path, https://…, oci://…, a name or a digest"),
+	FIELD(struct create_args, image_url, FIELD_STRING, .min = 1, .text = "the same, as the former vmctl called it"),
+	IMAGE_FLAG_ROWS(struct create_args),
 	FIELD(struct create_args, backend, FIELD_ENUM,   .words = backend_names, .fallback = "default", .text = "the hypervisor, instead of the platform's own"),
 	FIELD(struct create_args, vcpus,   FIELD_UINT,   .min = 1, .max = 255, .fallback = "1", .text = "virtual processors"),
 	FIELD_NAMED("memory", struct create_args, memory_bytes, FIELD_SIZE, .unit = 1ULL << 20, .fallback = "1024", .text = "memory; a bare number is MiB"),
@@ -81,11 +86,31 @@ add_size(json_object *params, const char *key, uint64_t bytes)
 }
 
 static int
-add_files(
-    const struct create_args *a, struct sent_files *files, json_object *params, struct err *err)
+add_image(struct vmctl *ctl, const struct create_args *a, struct sent_files *files,
+    json_object *params, struct err *err)
+{
+	const char *word = a->image != NULL ? a->image : a->image_url;
+	struct images images = { 0 };
+	json_object *image = NULL;
+	int rc;
+
+	if (word == NULL)
+		return 0;
+	rc = images_word(&images, files, word, &a->flags, &image, err);
+	if (rc == 0) {
+		json_object_object_add(params, "image", image);
+		rc = images_auth(ctl, &images, params, err);
+	}
+	images_done(&images);
+	return rc;
+}
+
+static int
+add_files(struct vmctl *ctl, const struct create_args *a, struct sent_files *files,
+    json_object *params, struct err *err)
 {
 	json_object *cloud_init = json_object_new_object(), *ssh = json_object_new_object();
-	int rc = attach(files, &a->image, "image", params, err);
+	int rc = add_image(ctl, a, files, params, err);
 
 	if (rc == 0)
 		rc = attach(files, &a->cloud_init, "user_data", cloud_init, err);
@@ -135,9 +160,12 @@ check(const struct create_args *a, struct err *err)
 		*err = problem;
 		return err->code = E_USAGE;
 	}
-	if (a->image.kind == FILE_NONE && a->backend != BACKEND_NOOP) {
+	if (a->image != NULL && a->image_url != NULL)
+		return err_set(err, E_USAGE, "--image and --image-url are the same; give one");
+	if (a->image == NULL && a->image_url == NULL && a->backend != BACKEND_NOOP) {
 		err_set(err, E_USAGE, "--image is missing");
-		err_hint(err, "give the path of a disk image");
+		err_hint(err, "give the path of a disk image, its URL, or a name of "
+			      "'vmctl image catalogue'");
 		return E_USAGE;
 	}
 	return 0;
@@ -156,7 +184,7 @@ run_create(struct vmctl *ctl, void *args, struct err *err)
 		return rc;
 	call.params = json_object_new_object();
 	add_words(a, call.params);
-	rc = add_files(a, &files, call.params, err);
+	rc = add_files(ctl, a, &files, call.params, err);
 	if (rc == 0) {
 		call.fds = files.fds;
 		call.fd_count = files.fd_count;

@@ -73,9 +73,10 @@ call_file(struct vmctl *ctl, const struct file_verb_args *a, struct json_object 
     struct err *err)
 {
 	enum method_id method = ctl->verb->method;
+	bool fetches = fields_find(methods[method].params, "auth") != NULL;
 	struct call call = { .method = method,
 		.progress = fields_find(methods[method].params, "progress") != NULL };
-	struct sent_files files = { 0 };
+	struct project_send send = { 0 };
 	struct vmfile *vmfile = NULL;
 	int rc;
 
@@ -83,16 +84,21 @@ call_file(struct vmctl *ctl, const struct file_verb_args *a, struct json_object 
 	if (rc != 0)
 		return rc;
 	rc = project_params(
-	    vmfile, &a->names, method != METHOD_file_down, &files, &call.params, err);
+	    vmfile, &a->names, method != METHOD_file_down ? &send : NULL, &call.params, err);
+	if (rc == 0 && fetches) {
+		rc = images_auth(ctl, &send.images, call.params, err);
+		if (rc != 0)
+			json_object_put(call.params);
+	}
 	if (rc == 0) {
 		add_options(method, a, call.params);
-		call.fds = files.fds;
-		call.fd_count = files.fd_count;
+		call.fds = send.files.fds;
+		call.fd_count = send.files.fd_count;
 		rc = call_run(ctl, &call, ret_result, err);
 		if (rc != 0)
 			project_place_error(vmfile, err);
 	}
-	files_done(&files);
+	project_send_done(&send);
 	vmfile_destroy(vmfile);
 	return rc;
 }

@@ -49,15 +49,6 @@ provision_one(struct vmctl *ctl, const struct provision_args *a, const struct vm
 	return 0;
 }
 
-static bool
-is_asked_for(const struct strings *names, const char *name)
-{
-	for (size_t i = 0; i < names->count; i++)
-		if (str_eq(names->items[i], name))
-			return true;
-	return names->count == 0;
-}
-
 /* In the order of the file, and all that can be: the first failure is the one that counts. */
 static int
 run_provision(struct vmctl *ctl, void *args, struct err *err)
@@ -73,7 +64,7 @@ run_provision(struct vmctl *ctl, void *args, struct err *err)
 	for (size_t i = 0; rc == 0 && i < vmfile->vms.count; i++) {
 		const struct vm_spec *spec = vmfile_vm(vmfile, i);
 
-		if (!is_asked_for(&a->names, spec->name))
+		if (!project_is_asked(&a->names, spec->name))
 			continue;
 		if (spec->provision.count == 0)
 			out_note(ctl, "%s: no provision steps", spec->name);

@@ -12,7 +12,13 @@ extern const struct verb verb_console, verb_exec;                          /* ve
 extern const struct verb verb_daemon_status, verb_daemon_stop;             /* verb_daemon.c */
 extern const struct verb verb_events;                                      /* verb_events.c */
 extern const struct verb verb_help, verb_version;                          /* help.c */
-extern const struct verb verb_image_list, verb_image_rm;                   /* verb_image.c */
+extern const struct verb verb_image_inspect, verb_image_list;              /* verb_image.c */
+extern const struct verb verb_image_prune, verb_image_rm, verb_image_tag;  /* verb_image.c */
+extern const struct verb verb_image_verify;                                /* verb_image.c */
+extern const struct verb verb_image_catalogue, verb_image_import;          /* verb_image_get.c */
+extern const struct verb verb_image_pull;                                  /* verb_image_get.c */
+extern const struct verb verb_image_commit, verb_image_export;             /* verb_image_put.c */
+extern const struct verb verb_image_push;                                  /* verb_image_put.c */
 extern const struct verb verb_import_legacy;                               /* verb_import.c */
 extern const struct verb verb_destroy, verb_resume, verb_start, verb_stop; /* verb_life.c */
 extern const struct verb verb_suspend, verb_wait;                          /* verb_life.c */

@@ -78,7 +78,7 @@ class Answers(Case):
 
     def test_help_of_every_verb(self):
         out, _ = self.run_vmctl("help")
-        verbs = [line[2:16].rstrip() for line in out.splitlines() if line.startswith("  ")
+        verbs = [line[2:18].rstrip() for line in out.splitlines() if line.startswith("  ")
                  and not line.lstrip().startswith("-")]
         self.assertGreater(len(verbs), 25)
         for verb in verbs:
@@ -713,7 +713,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         self.serve({"vm.list": {"vms": [ROW, dict(ROW, name="db")]}})
         self.write("x.yaml", "")
         self.assertEqual(self.complete("st"), ["start", "status", "stop"])
-        self.assertEqual(self.complete("image", ""), ["list", "rm"])
+        self.assertEqual(self.complete("image", "p"), ["prune", "pull", "push"])
         self.assertEqual(self.complete("stop", "--f"), ["--force"])
         self.assertEqual(self.complete("up", "--backend", "no"), ["noop"])
         self.assertEqual(self.complete("--json", "start", ""), ["db", "web"])

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * Images into the store: pull and import. */
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/call.h"
+#include "client/image.h"
+#include "client/json.h"
+#include "client/out.h"
+#include "client/verbs.h"
+#include "lib/base/fs.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+
+struct get_args {
+	char *image, *name;
+	struct image_flags flags;
+	int policy; /* enum pull_policy */
+};
+
+/* clang-format off */
+static const struct field pull_fields[] = {
+	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "https://…, oci://…, or a name of the catalogue"),
+	FIELD(struct get_args, name,  FIELD_STRING, .min = 1, .text = "a name to give it"),
+	FIELD(struct get_args, policy, FIELD_ENUM, .words = pull_policy_names, .fallback = "revalidate", .text = "what is known: ask whether it moved, take it, or ask and fail when nobody answers"),
+	IMAGE_FLAG_ROWS(struct get_args),
+	FIELD_END
+};
+static const struct field import_fields[] = {
+	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "a disk image; it may be packed"),
+	FIELD(struct get_args, name,  FIELD_STRING, .min = 1, .text = "a name to give it"),
+	FIELD_NAMED("sha256", struct get_args, flags.sha256, FIELD_STRING, .min = 64, .max = 64, .text = "SHA-256 of the file, or of the image in it"),
+	FIELD_NAMED("sha512", struct get_args, flags.sha512, FIELD_STRING, .min = 128, .max = 128, .text = "SHA-512 of the file, or of the image in it"),
+	FIELD_NAMED("format", struct get_args, flags.format, FIELD_STRING, .min = 1, .text = "qcow2 or raw; default: as its header says"),
+	FIELD_END
+};
+/* clang-format on */
+
+/* ---- pull, import ---- */
+
+static void
+print_got(const struct vmctl *ctl, struct json_object *result)
+{
+	struct json_object *image = json_member(result, "image");
+	CLEANUP_FREE char *size = str_size((uint64_t)json_int(image, "virtual_bytes"));
+	CLEANUP_FREE char *moved = str_size((uint64_t)json_int(result, "transferred_bytes"));
+	const char *note = json_string(result, "note"), *source = json_string(result, "source");
+	const char *name = json_string(image, "name");
+	bool known = json_flag(result, "known");
+
+	if (note != NULL)
+		out_note(ctl, "vmctl: note: %s", note);
+	out_line(ctl, "'%s' is %s (%s, %s%s%s%s)", name != NULL ? name : "image",
+	    json_string(image, "digest"), json_string(image, "format"), size,
+	    known ? ", was there" : "",
+	    json_int(result, "transferred_bytes") > 0 ? ", fetched " : "",
+	    json_int(result, "transferred_bytes") > 0 ? moved : "");
+	if (source != NULL)
+		out_line(ctl, "  from %s", source);
+}
+
+static int
+finish(struct vmctl *ctl, struct call *call, struct sent_files *files, struct err *err)
+{
+	struct json_object *result = NULL;
+	int rc;
+
+	call->fds = files->fds;
+	call->fd_count = files->fd_count;
+	rc = call_run(ctl, call, &result, err);
+	if (rc == 0) {
+		out_json(ctl, result);
+		print_got(ctl, result);
+	}
+	json_object_put(result);
+	return rc;
+}
+
+static int
+run_image_pull(struct vmctl *ctl, void *args, struct err *err)
+{
+	const struct get_args *a = args;
+	struct call call = { .method = METHOD_image_pull, .progress = true };
+	struct sent_files files = { 0 };
+	struct images images = { 0 };
+	json_object *image = NULL;
+	int rc;
+
+	if (image_word_is_path(a->image)) {
+		err_set(err, E_USAGE, "'%s' is a file", a->image);
+		err_hint(err, "'vmctl image import' takes files");
+		return E_USAGE;
+	}
+	rc = images_word(&images, &files, a->image, &a->flags, &image, err);
+	if (rc == 0) {
+		call.params = json_object_new_object();
+		json_object_object_add(call.params, "image", image);
+		json_add_string(call.params, "name", a->name);
+		json_add_string(call.params, "policy", pull_policy_names[a->policy]);
+		rc = images_auth(ctl, &images, call.params, err);
+		if (rc == 0)
+			rc = finish(ctl, &call, &files, err);
+		else
+			json_object_put(call.params);
+	}
+	images_done(&images);
+	return rc;
+}
+
+const struct verb verb_image_pull = {
+	.name = "image pull",
+	.fields = pull_fields,
+	.args_size = sizeof(struct get_args),
+	.positionals = (const struct positional[]){ { "image", "REFERENCE", false, false }, { 0 } },
+	.method = METHOD_image_pull,
+	.run = run_image_pull,
+};
+
+static int
+run_image_import(struct vmctl *ctl, void *args, struct err *err)
+{
+	const struct get_args *a = args;
+	CLEANUP_FREE char *path = fs_expand(a->image, NULL);
+	struct call call = { .method = METHOD_image_import, .progress = true };
+	struct sent_files files = { 0 };
+	json_object *image = NULL;
+	int rc = files_attach(&files, path, &image, err);
+
+	if (rc != 0)
+		return err->code = E_USAGE;
+	json_add_string(image, "name", a->name);
+	json_add_string(image, "sha256", a->flags.sha256);
+	json_add_string(image, "sha512", a->flags.sha512);
+	json_add_string(image, "format", a->flags.format);
+	call.params = json_object_new_object();
+	json_object_object_add(call.params, "image", image);
+	rc = finish(ctl, &call, &files, err);
+	files_done(&files);
+	return rc;
+}
+
+const struct verb verb_image_import = {
+	.name = "image import",
+	.fields = import_fields,
+	.args_size = sizeof(struct get_args),
+	.positionals = (const struct positional[]){ { "image", "FILE", false, false }, { 0 } },
+	.method = METHOD_image_import,
+	.run = run_image_import,
+};

@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MPL-2.0
+"""vmctl's verbs for images, against a scripted daemon.
+
+    vmctl_image.py VMCTL TOP [unittest arguments]
+"""
+
+import base64
+import datetime
+import json
+import os
+import signal
+import stat
+import sys
+import unittest
+
+from vmctl_case import Case, Terminal, fake
+
+DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+AGO = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=5)
+IMAGE = {
+    "name": "debian-12.qcow2", "names": ["debian:12"], "digest": DIGEST, "format": "qcow2",
+    "virtual_bytes": 2 << 30, "file_bytes": 500 << 20, "disk_bytes": 400 << 20,
+    "path": "/data/images/sha256-a", "source": "https://host.example/debian-12.qcow2",
+    "created": AGO.strftime("%Y-%m-%dT%H:%M:%SZ"), "used_by": ["web", "db"], "users": 3,
+}
+GOT = {"image": IMAGE, "source": IMAGE["source"], "transferred_bytes": 400 << 20, "known": False}
+ABSENT = fake.Error(-32001, "not_found", "there is no such thing")
+
+
+class Store(Case):
+    def test_list(self):
+        self.serve({"image.list": {"images": [
+            IMAGE, dict(IMAGE, name="x\x1b[31m", names=[], digest=OTHER, used_by=[], users=0,
+                        source="https://h.example/" + "long/" * 20 + "x")]}})
+        out, _ = self.run_vmctl("image", "list")
+        first = ["debian:12", "sha256:" + "a" * 12, "qcow2", "2 GiB", "400 MiB", "5h",
+                 "web, db, 1 of others", "https://host.example/debian-12.qcow2"]
+        lines = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.splitlines()]
+        self.assertEqual(lines[0], ["NAME", "DIGEST", "FORMAT", "VIRTUAL", "SIZE", "AGE",
+                                    "USED BY", "SOURCE"])
+        self.assertEqual(lines[1], first)
+        self.assertNotIn("\x1b", out)
+        self.assertEqual(len(lines[2][-1]), 48)
+        self.assertTrue(lines[2][-1].startswith("…"))
+        self.assertEqual(json.loads(self.run_vmctl("--json", "image", "list")[0])["images"][0],
+                         IMAGE)
+
+    def test_inspect_and_tag(self):
+        daemon = self.serve({
+            "image.inspect": dict(IMAGE, references=[{"name": "debian:12", "fetched": True,
+                                                      "source": "https://x.example/y"}]),
+            "image.tag": IMAGE})
+        out, _ = self.run_vmctl("image", "inspect", "debian:12")
+        for line in ("Digest:      " + DIGEST, "On disk:     400 MiB", "Used by:     web, db",
+                     "Reference:   debian:12", "  source     https://x.example/y"):
+            self.assertIn(line, out.splitlines())
+        self.assertEqual(self.run_vmctl("image", "tag", "debian:12", "golden")[0],
+                         f"'golden' is {DIGEST}\n")
+        self.assertEqual(daemon.asked("image.tag")[0].params,
+                         {"image": "debian:12", "name": "golden"})
+
+    def test_rm_removes_all_that_can_be(self):
+        def remove(call):
+            if call.params["image"] == "used":
+                raise fake.Error(-32003, "wrong_state", "image 'used' is in use by web", hint="end it")
+            return {"digest": DIGEST, "untagged": call.params["image"] == "tag", "bytes": 1}
+        self.serve({"image.rm": remove})
+        out, err = self.run_vmctl("image", "rm", "a", "used", "tag", status=4)
+        self.assertEqual(out, "removed 'a'\n"
+                              "removed the name 'tag'; its image stays, others point at it\n")
+        self.assertEqual(err, "vmctl: image 'used' is in use by web\nhint: end it\n")
+        out, _ = self.run_vmctl("--json", "image", "rm", "a", "b")
+        self.assertEqual([json.loads(line)["digest"] for line in out.splitlines()], [DIGEST] * 2)
+        self.run_vmctl("image", "rm", status=2)
+
+    def test_prune(self):
+        daemon = self.serve({"image.prune": {"images": [IMAGE], "parts": 1, "bytes": 400 << 20}})
+        out, _ = self.run_vmctl("image", "prune", "--dry-run")
+        self.assertEqual(out.splitlines(), [
+            f"would remove 'debian-12.qcow2' ({DIGEST})",
+            "would remove 1 transfer that had broken off", "would free 400 MiB"])
+        self.assertTrue(daemon.asked("image.prune")[0].params["dry_run"])
+        out, _ = self.run_vmctl("image", "prune")
+        self.assertEqual(out.splitlines()[-1], "freed 400 MiB")
+        self.assertFalse(daemon.asked("image.prune")[1].params.get("dry_run", False))
+
+    def test_verify(self):
+        self.serve({"image.verify": {"images": [{"digest": DIGEST, "name": "a", "ok": True}]}})
+        self.assertEqual(self.run_vmctl("image", "verify")[0], f"a ({DIGEST}): ok\n")
+
+
+class Getting(Case):
+    def test_pull_tells_bytes_and_notes(self):
+        def pull(call):
+            for done in (0, 300, 600):
+                call.progress(operation="o", phase="fetch", state="progress", done=done << 20,
+                              total=1 << 30, unit="bytes")
+            call.progress(operation="o", phase="fetch", state="note",
+                          message="try 2 in 1 s: \x1b]0;reset")
+            return dict(GOT, note="nobody\x07 answers")
+        daemon = self.serve({"image.pull": pull})
+        out, err = self.run_vmctl("image", "pull", "https://me:pw@h.example/x?a=b",
+                                  "--name", "golden", "--sha256", "0" * 64, "--policy", "refresh",
+                                  "--insecure-http")
+        self.assertEqual(out, f"'debian-12.qcow2' is {DIGEST} (qcow2, 2 GiB, fetched 400 MiB)\n"
+                              "  from https://host.example/debian-12.qcow2\n")
+        self.assertEqual(err, "fetch: try 2 in 1 s: \\x1b]0;reset\n"
+                              "vmctl: note: nobody\\x07 answers\n")
+        self.assertEqual(daemon.asked("image.pull")[0].params, {
+            "image": {"url": "https://h.example/x?a=b", "sha256": "0" * 64, "insecure_http": True},
+            "name": "golden", "policy": "refresh", "progress": True,
+            "auth": {"hosts": [{"for": "h.example", "username": "me", "password": "pw"}]}})
+        terminal = Terminal(self, "image", "pull", "debian:12")
+        self.assertEqual(terminal.end(), 0)
+        self.assertIn("fetch 58% of 1 GiB".encode(), terminal.text)
+        self.assertNotIn(b"\x1b]0", terminal.text)
+        self.assertEqual(daemon.asked("image.pull")[1].params["image"], {"url": "debian:12"})
+        self.assertNotIn("auth", daemon.asked("image.pull")[1].params)
+
+    def test_pull_of_a_file_names_the_other_verb(self):
+        _, err = self.run_vmctl("image", "pull", "./x.qcow2", status=2)
+        self.assertIn("vmctl image import", err)
+
+    def test_cancel(self):
+        def pull(call):
+            call.progress(operation="o7", phase="fetch", state="progress", done=1, total=9,
+                          unit="bytes")
+            cancel = call.next_request()
+            self.assertEqual((cancel.method, cancel.params), ("operation.cancel", {"id": "o7"}))
+            cancel.send(id=cancel.id, result={})
+            raise fake.Error(-32006, "cancelled", "cancelled")
+        self.serve({"image.pull": pull})
+        terminal = Terminal(self, "image", "pull", "debian:12")
+        terminal.until(b"11% of 9 B")
+        terminal.process.send_signal(signal.SIGINT)
+        self.assertEqual(terminal.end(), 130)
+
+    def test_credentials_of_registries_are_those_of_the_reference(self):
+        os.makedirs(os.path.join(self.dir, ".docker"))
+        pair = base64.b64encode(b"me:secret").decode()
+        self.write(".docker/config.json", json.dumps({
+            "auths": {"reg.example:5000": {"auth": pair}, "other.example": {"auth": pair}},
+            "credHelpers": {"helped.example": "test"}}))
+        self.write("docker-credential-test", "#!/bin/sh\nread server\ntouch \"$HOME/ran\"\n"
+                   'echo "{\\"Username\\": \\"u\\", \\"Secret\\": \\"of $server\\"}"\n', 0o755)
+        daemon = self.serve({"image.pull": GOT})
+        self.env["PATH"] = self.dir + ":" + self.env["PATH"]
+        self.run_vmctl("image", "pull", "oci://reg.example:5000/a/b:1")
+        self.assertEqual(daemon.calls[-1].params["auth"], {"hosts": [
+            {"for": "reg.example:5000", "username": "me", "password": "secret"}]})
+        self.assertFalse(os.path.exists(os.path.join(self.dir, "ran")))
+        self.run_vmctl("image", "pull", "oci://helped.example/a/b")
+        self.assertEqual(daemon.calls[-1].params["auth"], {"hosts": [
+            {"for": "helped.example", "username": "u", "password": "of helped.example"}]})
+        self.run_vmctl("image", "pull", "oci://ghcr.io/a/b", GITHUB_TOKEN="t",
+                       https_proxy="http://proxy.example:1")
+        self.assertEqual(daemon.calls[-1].params["auth"], {
+            "hosts": [{"for": "ghcr.io", "username": "_token", "password": "t"}],
+            "https_proxy": "http://proxy.example:1"})
+
+    def test_import(self):
+        path = self.write("a.qcow2", "disk")
+        def take(call):
+            call.connection.fake.content = os.pread(call.fds[0], 9, 0)
+            return dict(GOT, transferred_bytes=0, known=True, source=None)
+        daemon = self.serve({"image.import": take})
+        out, _ = self.run_vmctl("image", "import", "a.qcow2", "--format", "qcow2")
+        self.assertEqual(out, f"'debian-12.qcow2' is {DIGEST} (qcow2, 2 GiB, was there)\n")
+        self.assertEqual(daemon.calls[-1].params, {
+            "image": {"fd": 0, "name": path, "format": "qcow2"}, "progress": True})
+        self.assertEqual(daemon.content, b"disk")
+        self.run_vmctl("image", "import", "a.qcow2", "--name", "golden")
+        self.assertEqual(daemon.calls[-1].params["image"]["name"], "golden")
+        _, err = self.run_vmctl("image", "import", "none", status=2)
+        self.assertIn("can not open", err)
+
+    def test_create_takes_every_kind(self):
+        self.write("plain", "disk")
+        daemon = self.serve({"vm.create": {"id": "0123456789ab"}})
+        for word, image in (("plain", {"fd": 0, "name": self.dir + "/plain"}),
+                            ("debian:12", {"url": "debian:12"}), ("golden", {"url": "golden"}),
+                            ("oci://reg.example/x:1", {"url": "oci://reg.example/x:1"}),
+                            (DIGEST, {"url": DIGEST})):
+            self.run_vmctl("create", "web", "--image", word)
+            self.assertEqual(daemon.calls[-1].params["image"], image)
+        self.run_vmctl("create", "web", "--image-url", "http://h.example/x", "--insecure-http")
+        self.assertEqual(daemon.calls[-1].params["image"],
+                         {"url": "http://h.example/x", "insecure_http": True})
+        for word in ("ftp://h.example/x", "a b:1"):
+            self.run_vmctl("create", "web", "--image", word, status=2)
+        _, err = self.run_vmctl("create", "web", "--image", "none.qcow2", status=2)
+        self.assertIn("can not open", err)
+
+
+class Putting(Case):
+    def test_push_decides_by_looking(self):
+        done = {"image": IMAGE, "reference": "oci://r.example/a:1", "digest": OTHER,
+                "uploaded": True}
+        daemon = self.serve({"image.inspect": IMAGE, "vm.get": ABSENT, "image.push": done})
+        out, _ = self.run_vmctl("image", "push", "golden", "oci://r.example/a:1")
+        self.assertEqual(out, "pushed to 'oci://r.example/a:1'\n"
+                              f"  manifest {OTHER}\n  image {DIGEST}\n")
+        self.assertEqual(daemon.calls[-1].params, {
+            "image": "golden", "reference": "oci://r.example/a:1", "progress": True})
+        daemon.answers["vm.get"] = {"name": "golden"}
+        _, err = self.run_vmctl("image", "push", "golden", "oci://r.example/a:1", status=2)
+        self.assertIn("--image or --vm", err)
+        self.run_vmctl("image", "push", "golden", "oci://r.example/a:1", "--vm")
+        self.assertEqual(daemon.calls[-1].params["vm"], "golden")
+        daemon.answers["image.inspect"] = ABSENT
+        self.run_vmctl("image", "push", "golden", "oci://r.example/a:1")
+        self.assertEqual(daemon.calls[-1].params["vm"], "golden")
+        daemon.answers["vm.get"] = ABSENT
+        out, err = self.run_vmctl("--json", "image", "push", "x", "oci://r.example/a:1", status=3)
+        self.assertIn("no image and no machine 'x'", err)
+        self.assertIn("no image and no machine 'x'", json.loads(out)["message"])
+        self.run_vmctl("image", "push", "x", "https://r.example/a", status=2)
+
+    def export(self, answer=None):
+        def write(call):
+            self.assertEqual(os.fstat(call.fds[0]).st_size, 0)
+            os.pwrite(call.fds[0], b"whole", 0)
+            self.assertEqual(os.pread(call.fds[0], 9, 0), b"whole")
+            if answer:
+                raise answer
+            return {"digest": DIGEST, "format": "raw", "bytes": 5}
+        return self.serve({"image.export": write})
+
+    def test_export_appears_when_it_is_whole(self):
+        daemon = self.export()
+        path = os.path.join(self.dir, "out.raw")
+        out, _ = self.run_vmctl("image", "export", "golden", "out.raw", "--format", "raw")
+        self.assertEqual(out, f"wrote '{path}' (raw, 5 B)\n")
+        self.assertEqual(daemon.calls[-1].params, {
+            "image": "golden", "format": "raw", "progress": True, "file": {"fd": 0, "name": path}})
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), b"whole")
+        mask = os.umask(0)
+        os.umask(mask)
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o666 & ~mask)
+        asked = len(daemon.calls)
+        _, err = self.run_vmctl("image", "export", "golden", "out.raw", status=1)
+        self.assertIn("--force replaces it", err)
+        self.assertEqual(len(daemon.calls), asked)
+        self.write("out.raw", "older")
+        self.run_vmctl("image", "export", "golden", "out.raw", "--force")
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), b"whole")
+        self.run_vmctl("image", "export", "golden", "-", status=2)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["out.raw", "run", "s"])
+
+    def test_export_that_fails_leaves_nothing(self):
+        self.export(fake.Error(-32015, "bad_image", "its bytes are others"))
+        self.run_vmctl("image", "export", "golden", "out.raw", status=1)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["run", "s"])
+
+    def test_commit(self):
+        daemon = self.serve({"image.commit": {"image": IMAGE, "removed": ["/etc/machine-id"]}})
+        out, _ = self.run_vmctl("image", "commit", "web", "golden", "--clean")
+        self.assertEqual(out, f"'golden' is {DIGEST}\n  removed /etc/machine-id\n")
+        self.assertEqual(daemon.calls[-1].params, {
+            "vm": "web", "name": "golden", "clean": True, "progress": True})
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=1)
