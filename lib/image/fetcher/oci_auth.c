@@ -94,31 +94,18 @@ read_token(const struct http_reply *reply, char **ret_authorization, struct err 
 	return 0;
 }
 
-/* With retries of its own. */
 static int
 ask(struct oci_session *session, const struct http_request *request, char **ret_authorization,
     struct err *err)
 {
-	struct err why = ERR_INIT;
-	int rc;
+	struct http_reply reply = { 0 };
+	int rc = http_perform(session->http, request, &reply, err);
 
-	for (unsigned attempt = 1;; attempt++) {
-		struct http_reply reply = { 0 };
-
-		rc = http_perform(session->http, request, &reply, &why);
-		if (rc == 0 && reply.status == 200)
-			rc = read_token(&reply, ret_authorization, &why);
-		else if (rc == 0)
-			rc = refused(session, &reply, request->url, &why);
-		if (rc == 0 || !http_is_temporary(&why) || attempt >= session->order->attempts) {
-			http_reply_done(&reply);
-			break;
-		}
-		http_back_off(session->http, attempt, reply.retry_after_ms, &why);
-		http_reply_done(&reply);
-	}
-	if (rc != 0 && err != NULL)
-		*err = why;
+	if (rc == 0 && reply.status == 200)
+		rc = read_token(&reply, ret_authorization, err);
+	else if (rc == 0)
+		rc = refused(session, &reply, request->url, err);
+	http_reply_done(&reply);
 	return rc;
 }
 

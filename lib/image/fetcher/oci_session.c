@@ -11,7 +11,7 @@
 #include "lib/base/str.h"
 #include "lib/image/reference.h"
 
-enum { REFUSALS_MAX = 2 };
+enum { REFUSALS_MAX = 2, ANSWER_MAX = 64 << 10 };
 
 #define DOCKER_NAME "index.docker.io"
 #define DOCKER_HOST "registry-1.docker.io"
@@ -171,38 +171,52 @@ oci_session_status(const struct oci_session *session, const struct http_reply *r
 
 /* ---- logging in ---- */
 
+/* 0: there is a new authorization. */
+static int
+answer(struct oci_session *session, const struct oci_challenge *challenge,
+    const struct http_reply *reply, const char *what, struct err *err)
+{
+	char *authorization = NULL;
+	/* First for what is needed; then, where the registry calls that otherwise, for that. */
+	bool other_scope = !challenge->basic && challenge->scope != NULL &&
+			   session->scope != NULL && !str_eq(challenge->scope, session->scope);
+	bool again = session->refusals == REFUSALS_MAX;
+	int rc;
+
+	if (session->refusals > REFUSALS_MAX || (again && !other_scope) ||
+	    (session->auth != NULL && session->auth->token != NULL))
+		return oci_session_status(session, reply, what, err);
+	free(session->scope);
+	session->scope =
+	    again ? xstrdup(challenge->scope)
+		  : xasprintf("repository:%s:%s", session->order->repository, session->actions);
+	rc = oci_authorize(session, challenge, &authorization, err);
+	if (rc != 0)
+		return rc;
+	http_secret_free(session->authorization);
+	session->authorization = authorization;
+	return 0;
+}
+
 int
 oci_session_login(
     struct oci_session *session, const struct http_reply *reply, const char *what, struct err *err)
 {
 	struct oci_challenge challenge = { 0 };
-	char *authorization = NULL;
-	bool other_scope;
+	struct err why = ERR_INIT;
 	int rc;
 
 	session->refusals++;
-	if (!is_registry(session, reply->url) ||
-	    !oci_parse_challenge(reply->www_authenticate, &challenge))
-		return oci_session_status(session, reply, what, err);
-	/* First for what is needed; then, where the registry calls that otherwise, for that. */
-	other_scope = !challenge.basic && challenge.scope != NULL && session->scope != NULL &&
-		      !str_eq(challenge.scope, session->scope);
-	if (session->refusals > REFUSALS_MAX ||
-	    (session->refusals == REFUSALS_MAX && !other_scope) ||
-	    (session->auth != NULL && session->auth->token != NULL)) {
-		rc = oci_session_status(session, reply, what, err);
-	} else {
-		free(session->scope);
-		session->scope = session->refusals == REFUSALS_MAX
-				     ? xstrdup(challenge.scope)
-				     : xasprintf("repository:%s:%s", session->order->repository,
-					   session->actions);
-		rc = oci_authorize(session, &challenge, &authorization, err);
-	}
-	if (rc == 0) {
-		http_secret_free(session->authorization);
-		session->authorization = authorization;
-	}
+	if (is_registry(session, reply->url) &&
+	    oci_parse_challenge(reply->www_authenticate, &challenge))
+		rc = answer(session, &challenge, reply, what, &why);
+	else
+		rc = oci_session_status(session, reply, what, &why);
+	/* A token server that fails for now is not the registry's refusal. */
+	if (rc != 0 && http_is_temporary(&why))
+		session->refusals--;
+	if (rc != 0 && err != NULL)
+		*err = why;
 	oci_challenge_done(&challenge);
 	return rc;
 }
@@ -211,7 +225,9 @@ oci_session_login(
 static int
 greet(struct oci_session *session, const char *what, struct err *err)
 {
-	struct http_request request = { .method = "GET", .url = session->base, .body_fd = -1 };
+	struct http_request request = {
+		.method = "GET", .url = session->base, .body_fd = -1, .max_body = ANSWER_MAX
+	};
 	struct http_reply reply = { 0 };
 	int rc = http_perform(session->http, &request, &reply, err);
 
@@ -230,6 +246,8 @@ oci_session_try(struct oci_session *session, const struct http_request *request,
 	struct http_reply reply = { 0 };
 	int rc = 0;
 
+	if (asked.max_body == 0)
+		asked.max_body = ANSWER_MAX;
 	if (session->auth != NULL && session->authorization == NULL && !session->greeted)
 		rc = greet(session, what, err);
 	while (rc == 0) {
