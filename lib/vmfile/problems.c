@@ -48,6 +48,39 @@ problems_addf(struct vmfile_problems *problems, unsigned line, unsigned column, 
 	problems_add(problems, line, column, &err);
 }
 
+void
+problems_unknown_key(struct vmfile_problems *problems, unsigned line, unsigned column,
+    const char *key, const char *const *known, size_t count)
+{
+	CLEANUP_FREE char *shown = str_printable(key, strnlen(key, 64)), *hint = NULL;
+	const char *near = str_nearest(key, known, count);
+
+	if (near != NULL)
+		hint = xasprintf("did you mean '%s'?", near);
+	problems_addf(problems, line, column, hint, "unknown key '%s'", shown);
+}
+
+int
+problems_err(
+    struct vmfile_problems *problems, const char *file, enum err_code code, struct err *err)
+{
+	CLEANUP_FREE char *shown = str_printable(file, strlen(file)), *rest = NULL;
+	const struct vmfile_problem *first;
+
+	problems_sort(problems);
+	first = &problems->items[0];
+	if (problems->count > 1)
+		rest = xasprintf(" (and %zu more)", problems->count - 1);
+	if (first->line > 0)
+		err_set(err, code, "%s:%u:%u: %s%s", shown, first->line, first->column,
+		    first->err.msg, rest != NULL ? rest : "");
+	else
+		err_set(err, code, "%s: %s%s", shown, first->err.msg, rest != NULL ? rest : "");
+	if (first->err.hint[0] != '\0')
+		err_hint(err, "%s", first->err.hint);
+	return (int)code;
+}
+
 static int
 compare(const void *a, const void *b)
 {

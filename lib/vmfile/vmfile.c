@@ -180,31 +180,6 @@ read_root(struct load *load, const struct node *root)
 		    vms != NULL ? vms->column : 0, NULL, "the file has no machines");
 }
 
-/* libyaml would tell the byte and not the line. */
-static bool
-check_encoding(const char *text, size_t len, struct vmfile_problems *problems)
-{
-	unsigned line = 1, column = 1;
-	size_t step;
-
-	if (str_utf8_valid(text, len))
-		return true;
-	for (size_t good = 0; good < len; good += step) {
-		for (step = 1; step <= 4 && good + step <= len; step++)
-			if (str_utf8_valid(text + good, step))
-				break;
-		if (step > 4 || good + step > len)
-			break;
-		column++;
-		if (text[good] == '\n') {
-			line++;
-			column = 1;
-		}
-	}
-	problems_addf(problems, line, column, "save the file as UTF-8", "is not valid UTF-8");
-	return false;
-}
-
 /* ---- the whole ---- */
 
 int
@@ -220,14 +195,12 @@ vmfile_parse(const char *path, const char *text, size_t len, enum backend backen
 		vmfile->path = fs_expand(path, NULL);
 	vmfile->dir = fs_dirname(vmfile->path);
 	vmfile->marks = xcalloc(1, sizeof(*vmfile->marks));
-	if (check_encoding(text, len, ret_problems)) {
-		tree_read(text, len, &tree, ret_problems);
-		if (tree.root != NULL)
-			read_root(&load, tree.root);
-		else if (ret_problems->count == 0)
-			problems_addf(ret_problems, 0, 0, NULL, "the file has no machines");
-		tree_done(&tree);
-	}
+	tree_read(text, len, &tree, ret_problems);
+	if (tree.root != NULL)
+		read_root(&load, tree.root);
+	else if (ret_problems->count == 0)
+		problems_addf(ret_problems, 0, 0, NULL, "the file has no machines");
+	tree_done(&tree);
 	if (ret_problems->count == 0) {
 		*ret_vmfile = vmfile;
 		return 0;

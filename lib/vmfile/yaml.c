@@ -360,7 +360,7 @@ read_stream(struct reader *r)
 		case YAML_DOCUMENT_START_EVENT:
 			if (documents++ > 0) {
 				problem_at(r, &event.start_mark, NULL,
-				    "the file holds several documents; a VMFile is one");
+				    "the file holds several documents; there must be one");
 				r->stopped = true;
 			}
 			break;
@@ -384,12 +384,39 @@ read_stream(struct reader *r)
 	}
 }
 
+/* libyaml would tell the byte and not the line. */
+static bool
+check_encoding(const char *text, size_t len, struct vmfile_problems *problems)
+{
+	unsigned line = 1, column = 1;
+	size_t step;
+
+	if (str_utf8_valid(text, len))
+		return true;
+	for (size_t good = 0; good < len; good += step) {
+		for (step = 1; step <= 4 && good + step <= len; step++)
+			if (str_utf8_valid(text + good, step))
+				break;
+		if (step > 4 || good + step > len)
+			break;
+		column++;
+		if (text[good] == '\n') {
+			line++;
+			column = 1;
+		}
+	}
+	problems_addf(problems, line, column, "save the file as UTF-8", "is not valid UTF-8");
+	return false;
+}
+
 void
 tree_read(const char *text, size_t len, struct tree *ret_tree, struct vmfile_problems *problems)
 {
 	struct reader r = { .text = text, .text_len = len, .tree = ret_tree, .problems = problems };
 
 	*ret_tree = (struct tree){ 0 };
+	if (!check_encoding(text, len, problems))
+		return;
 	if (!yaml_parser_initialize(&r.parser))
 		abort(); /* out of memory, and only that */
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);

@@ -7,7 +7,8 @@
 
 struct vmfile_problems;
 
-/* YAML text to a tree of nodes that know where they stand.  Private to lib/vmfile; any thread. */
+/* YAML text to a tree of nodes that know where they stand.  For the files that are YAML: the
+ * VMFile, its lock, the catalogue.  Any thread. */
 
 enum { YAML_MAX_DEPTH = 32, YAML_MAX_NODES = 50000, YAML_MAX_ENTRIES = 1024 };
 
@@ -43,7 +44,7 @@ struct tree {
 };
 
 /* Every problem goes to `problems`; what could be read is in the tree either way.  Merge keys are
- * resolved.  The caller passes valid UTF-8 and calls tree_done in any case. */
+ * resolved.  The caller calls tree_done in any case. */
 void tree_read(
     const char *text, size_t len, struct tree *ret_tree, struct vmfile_problems *problems);
 void tree_done(struct tree *tree);

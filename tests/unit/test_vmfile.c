@@ -62,7 +62,7 @@ static const struct {
 	{ "vms: [a]\n", F "1:6: 'vms' must be a mapping of names to machines (write a line 'name:' for each machine, with its settings below it)\n" },
 	{ VM "vm: 1\n", F "4:1: unknown key 'vm' (did you mean 'vms'?)\n" },
 	{ VM "version: 3\n", F "4:1: unknown key 'version' (known here: vms)\n" },
-	{ VM "---\nvms: {}\n", F "4:1: the file holds several documents; a VMFile is one\n" },
+	{ VM "---\nvms: {}\n", F "4:1: the file holds several documents; there must be one\n" },
 	{ VM "    memory: \xff\n", F "4:13: is not valid UTF-8 (save the file as UTF-8)\n" },
 	{ "vms:\n  w\xc3\xa4" "b:\n    image: \xc3\xa4\xff\n", F "3:13: is not valid UTF-8 (save the file as UTF-8)\n" },
 	{ VM "\tvcpus: 2\n", F "4:1: not valid YAML: found a tab character that violates indentation while scanning a plain scalar (indent with spaces, YAML takes no tabs there)\n" },
