@@ -31,7 +31,9 @@ const struct vmlock_entry *vmlock_find(const struct vmlock *lock, const char *im
 /* Adds or replaces; true when that changed something. */
 bool vmlock_set(struct vmlock *lock, const char *image, const char *digest, const char *source);
 bool vmlock_remove(struct vmlock *lock, const char *image);
-/* Atomic; mode 0644; an empty lock removes the file.  Keeps the file when nothing changed. */
+char *vmlock_text(const struct vmlock *lock); /* owned: the file's bytes; texts of UTF-8 only */
+/* Atomic; mode 0644; an empty lock removes the file.  Keeps the file when nothing changed.
+ * E_VMFILE: an entry that could not be read again. */
 int vmlock_save(const struct vmlock *lock, const char *path, struct err *err);
 void vmlock_done(struct vmlock *lock);
 
