@@ -186,6 +186,24 @@ images_by_key(struct image_store *images, const char *key)
 /* ---- rows ---- */
 
 int
+images_place(struct image_store *images, const char *tmp, const char *hex, uint64_t bytes,
+    bool damaged, struct err *err)
+{
+	CLEANUP_FREE char *path = path_of(images, IMAGE_PREFIX, hex);
+	struct stat st;
+
+	loop_assert(images->loop);
+	if (!damaged && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+	    (uint64_t)st.st_size == bytes) {
+		unlink(tmp);
+		return 0;
+	}
+	if (rename(tmp, path) < 0)
+		return err_errno(err, E_IO, errno, "can not store the image '%s'", path);
+	return fs_sync_dir(images->dir, err);
+}
+
+int
 images_add(struct image_store *images, const struct take *take, const char *key, struct err *err)
 {
 	CLEANUP_FREE char *digest = xasprintf(DIGEST_PREFIX "%s", take->hex);
@@ -443,7 +461,6 @@ image_each(struct image_store *images, void (*fn)(void *arg, const struct image 
 		fn(arg, &entry->image);
 }
 
-/* The file gets another name before its row goes: a crash in between is seen at the next open. */
 void
 image_hold(struct image_store *images, const char *digest, const char *what)
 {
@@ -465,6 +482,7 @@ image_unhold(struct image_store *images, const char *digest)
 	entry->holds--;
 }
 
+/* The file gets another name before its row goes: a crash in between is seen at the next open. */
 int
 image_remove(struct image_store *images, const char *digest, struct err *err)
 {

@@ -45,6 +45,10 @@ struct image_store {
 	struct timer *settle;
 };
 
+/* Gives a verified and synced file of the folder, `tmp`, its name for good, durably.  A file of
+ * that digest may be there already: it stays, unless it is damaged or has another size. */
+int images_place(struct image_store *images, const char *tmp, const char *hex, uint64_t bytes,
+    bool damaged, struct err *err);
 /* Makes the row of a file that lies in the folder; the file's key is remembered. */
 int images_add(struct image_store *images, const struct take *take, const char *key,
     struct err *err);

@@ -109,25 +109,39 @@ work_run(struct job *job, void *data)
 	take_run(&work->take, job);
 }
 
+/* The copy gets its name and its row in one turn of the loop, and only when somebody waits for it:
+ * whatever was removed or taken meanwhile, a row has its file, and a file its row. */
+static int
+keep(struct work *work, const char *digest, struct err *err)
+{
+	struct image_store *images = work->images;
+	struct take *take = &work->take;
+	CLEANUP_FREE char *path = NULL;
+	int rc = images_place(images, take->tmp, take->hex, take->file_bytes, take->damaged, err);
+
+	if (rc == 0)
+		rc = images_add(images, take, take->settled ? work->key : NULL, err);
+	if (rc != 0 && images_by_digest(images, digest) == NULL) {
+		path = xasprintf("%s/" IMAGE_PREFIX "%s", take->dir, take->hex);
+		unlink(path);
+	}
+	return rc;
+}
+
 static void
 work_done(void *data)
 {
 	struct work *work = data;
 	struct image_store *images = work->images;
-	CLEANUP_FREE char *digest = NULL, *path = NULL;
+	CLEANUP_FREE char *digest = NULL;
 	struct image_import *import;
 	struct err err = work->take.err;
 
 	if (images != NULL)
 		TAILQ_REMOVE(&images->works, work, link);
-	if (images != NULL && err.code == E_OK) {
+	if (images != NULL && err.code == E_OK && !TAILQ_EMPTY(&work->waiters)) {
 		digest = xasprintf("sha256:%s", work->take.hex);
-		path = xasprintf("%s/" IMAGE_PREFIX "%s", work->take.dir, work->take.hex);
-		if (!TAILQ_EMPTY(&work->waiters))
-			images_add(images, &work->take, work->key, &err);
-		/* Nobody wants it, or its row can not be written. */
-		if (images_by_digest(images, digest) == NULL)
-			unlink(path);
+		keep(work, digest, &err);
 	}
 	while ((import = TAILQ_FIRST(&work->waiters)) != NULL)
 		settle(import, err.code == E_OK ? digest : NULL, &err);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -56,6 +57,9 @@ take_release(struct take *take)
 {
 	if (take->fd >= 0)
 		close(take->fd);
+	if (take->tmp != NULL)
+		unlink(take->tmp);
+	free(take->tmp);
 	free(take->name);
 	free(take->dir);
 }
@@ -200,21 +204,49 @@ copy(struct take *take, struct job *job, int to, const struct stat *st)
 	return pass(take, job, take->fd, to, size);
 }
 
-/* Gives the file its final name.  The same content may be there already. */
+/* The same content may be there already: is it still that? */
 static int
-place(struct take *take, const char *tmp)
+compare(struct take *take, struct job *job, int copy_fd)
 {
 	CLEANUP_FREE char *path = xasprintf("%s/" IMAGE_PREFIX "%s", take->dir, take->hex);
-	struct stat st;
+	CLEANUP_FREE char *ours = xmalloc(CHUNK), *theirs = xmalloc(CHUNK);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = 1;
+	int rc = 0;
 
-	if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-	    (uint64_t)st.st_size == take->file_bytes) {
-		unlink(tmp);
+	/* None, or none that could be taken for it. */
+	if (fd < 0 || lseek(fd, 0, SEEK_END) != (off_t)take->file_bytes)
 		return 0;
+	for (uint64_t at = 0; rc == 0 && n > 0 && !take->damaged; at += (uint64_t)n) {
+		n = pread(copy_fd, ours, CHUNK, (off_t)at);
+		if (n < 0)
+			return err_errno(&take->err, E_IO, errno, "can not store the image '%s'",
+			    take->name);
+		take->damaged = pread(fd, theirs, (size_t)n, (off_t)at) != n ||
+		    memcmp(ours, theirs, (size_t)n) != 0;
+		rc = step(take, job, take->file_bytes);
 	}
-	if (rename(tmp, path) < 0)
-		return err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
-	return fs_sync_dir(take->dir, &take->err);
+	return rc;
+}
+
+/* Before Linux 6.13, a file that is written to twice in one tick of the kernel's clock shows the
+ * same times both times.  Once the clock is past the last change, the next one will show. */
+static bool
+wait_for_tick(const struct timespec *changed)
+{
+	struct timespec tick, now;
+
+	if (clock_getres(CLOCK_REALTIME_COARSE, &tick) < 0)
+		return false;
+	for (int i = 0; i < 4; i++) {
+		if (clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
+			return false;
+		if (now.tv_sec > changed->tv_sec ||
+		    (now.tv_sec == changed->tv_sec && now.tv_nsec > changed->tv_nsec))
+			return true;
+		nanosleep(&tick, NULL);
+	}
+	return false; /* its times are of the future */
 }
 
 static int
@@ -222,8 +254,10 @@ fill(struct take *take, struct job *job, int to)
 {
 	CLEANUP_FREE char *before = NULL, *after = NULL;
 	struct stat st;
-	int rc = take_key(take->fd, take->name, &before, &take->err);
+	int rc;
 
+	take->settled = fstat(take->fd, &st) == 0 && wait_for_tick(&st.st_ctim);
+	rc = take_key(take->fd, take->name, &before, &take->err);
 	if (rc != 0)
 		return rc;
 	if (fstat(take->fd, &st) < 0)
@@ -241,6 +275,8 @@ fill(struct take *take, struct job *job, int to)
 		return E_IMAGE;
 	}
 	rc = disk_inspect(to, take->name, &take->header, &take->err);
+	if (rc == 0)
+		rc = compare(take, job, to);
 	if (rc == 0 && (fchmod(to, 0400) < 0 || fsync(to) < 0))
 		rc = err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
 	return rc;
@@ -260,9 +296,8 @@ take_run(struct take *take, struct job *job)
 		err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
 		return;
 	}
-	if (fill(take, job, to) != 0 || place(take, tmp) != 0) {
-		unlink(tmp);
-		return;
-	}
+	take->tmp = TAKE(tmp);
+	if (fill(take, job, to) != 0)
+		return; /* releasing it removes the copy */
 	memset(&take->err, 0, sizeof(take->err));
 }

@@ -3,6 +3,7 @@
 #define LIB_IMAGE_TAKE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base/err.h"
@@ -26,14 +27,18 @@ struct take {
 	char hex[SHA256_HEX + 1];
 	struct disk_header header;
 	uint64_t file_bytes;
+	char *tmp;    /* owned: the verified, synced copy in the folder; gone with the take */
+	bool damaged; /* a file of this digest is there, of the right size and with other bytes */
+	bool settled; /* any change of the source since gives it another key */
 	/* Under way. */
 	_Atomic uint64_t done_bytes, total_bytes;
 	uint64_t told_ms;
 };
 
-/* Checks, copies, hashes, syncs and renames.  Leaves nothing behind when it fails. */
+/* Checks, copies, hashes and syncs.  The loop gives the copy its name (images_place): what is in
+ * the folder under a digest changes on one thread alone.  Leaves nothing behind when it fails. */
 void take_run(struct take *take, struct job *job);
-void take_release(struct take *take);
+void take_release(struct take *take); /* removes the copy unless it was placed */
 
 /* Owned: what tells a file and its state from every other: "dev:ino:size:mtime_ns:ctime_ns". */
 int take_key(int fd, const char *name, char **ret_key, struct err *err);

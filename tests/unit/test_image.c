@@ -5,11 +5,14 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/fs.h"
@@ -17,6 +20,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
+#include "lib/image/work.h"
 #include "lib/store/store.h"
 #include "tests/unit/unit.h"
 
@@ -62,16 +66,22 @@ close_all(struct fixture *f)
 }
 
 static void
-setup(struct fixture *f)
+setup_in(struct fixture *f, const char *parent)
 {
 	memset(f, 0, sizeof(*f));
 	f->touch_fd = -1;
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test-image.XXXXXX");
+	snprintf(f->dir, sizeof(f->dir), "%s/test-image.XXXXXX", parent);
 	ck_assert_ptr_nonnull(mkdtemp(f->dir));
 	f->images_dir = fs_join(f->dir, "images");
 	f->db_path = fs_join(f->dir, "vmm.db");
 	f->loop = loop_create();
 	open_all(f, 16);
+}
+
+static void
+setup(struct fixture *f)
+{
+	setup_in(f, "/tmp");
 }
 
 static void
@@ -576,6 +586,180 @@ START_TEST(image__closed_under_way__done_is_called)
 }
 END_TEST
 
+/* A second copy was hashed and found to be there; then the first was removed. */
+START_TEST(image__removed_after_the_work__has_its_file_all_the_same)
+{
+	struct fixture f;
+	CLEANUP_FREE char *one = NULL, *two = NULL, *digest = NULL;
+
+	setup(&f);
+	one = make_file(&f, "one.raw", "content", MIB);
+	two = make_file(&f, "two.raw", "content", MIB);
+	digest = xstrdup(take(&f, one)->digest);
+	begin(&f, two);
+	hold(&f); /* begins when that work has ended; its result still waits for the loop */
+	ck_assert_int_eq(image_remove(f.images, digest, &f.err), 0);
+	let_go(&f);
+	wait_for(&f, 1);
+	ck_assert_ptr_nonnull(f.image);
+	ck_assert_int_eq(image_check(f.image, &f.err), 0);
+	ck_assert_int_eq(count_files(&f, "*"), 1 + 2);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(image__cancelled_beside_its_twin__spares_it)
+{
+	struct fixture f;
+	CLEANUP_FREE char *one = NULL, *two = NULL;
+	struct image_import *import;
+
+	setup(&f);
+	one = make_file(&f, "one.raw", "content", MIB);
+	two = make_file(&f, "two.raw", "content", MIB);
+	import = begin(&f, one);
+	begin(&f, two);
+	hold(&f);
+	image_import_cancel(import);
+	let_go(&f);
+	wait_for(&f, 2);
+	ck_assert_int_eq(f.failed, 1);
+	ck_assert_ptr_nonnull(f.image);
+	ck_assert_int_eq(image_check(f.image, &f.err), 0);
+	ck_assert_int_eq(count_files(&f, "*"), 1 + 2);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(image__closed_after_the_work__nothing_left)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL;
+
+	setup(&f);
+	path = make_file(&f, "one.raw", "content", MIB);
+	begin(&f, path);
+	hold(&f);
+	f.expected = 2; /* no loop to stop */
+	image_store_close(f.images);
+	f.images = NULL;
+	let_go(&f);
+	close_all(&f);
+	ck_assert_int_eq(count_files(&f, "*"), 2);
+	open_all(&f, 16);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(image__other_bytes_of_the_same_size__mended_by_taking)
+{
+	struct fixture f;
+	CLEANUP_FREE char *one = NULL, *two = NULL, *stored = NULL, *text = NULL;
+	CLEANUP_FD int fd = -1;
+	size_t len;
+
+	setup(&f);
+	one = make_file(&f, "one.raw", "content", MIB);
+	two = make_file(&f, "two.raw", "content", MIB);
+	stored = xstrdup(take(&f, one)->path);
+	ck_assert_int_eq(chmod(stored, 0600), 0);
+	fd = open(stored, O_RDWR);
+	ck_assert_int_eq(pwrite(fd, "X", 1, 3), 1);
+	ck_assert_str_eq(take(&f, two)->path, stored);
+	ck_assert_int_eq(fs_read(stored, MIB, &text, &len, NULL), 0);
+	ck_assert_str_eq(text, "content");
+	ck_assert_int_eq(count_files(&f, "*"), 1 + 2);
+	teardown(&f);
+}
+END_TEST
+
+/* Faster than the clock of the file system: before Linux 6.13 the times alone tell nothing. */
+START_TEST(image__written_twice_in_a_tick__seen)
+{
+	struct fixture f;
+	CLEANUP_FREE char *before = NULL;
+
+	setup_in(&f, "/dev/shm"); /* no disk is that fast */
+	for (int i = 0; i < 60; i++) {
+		CLEANUP_FREE char *text = xasprintf("%d", 100 + i);
+		CLEANUP_FREE char *path = make_file(&f, "one.raw", text, 4096);
+		const struct image *image = take(&f, path);
+
+		ck_assert_ptr_nonnull(image);
+		ck_assert_str_ne(image->digest, before != NULL ? before : "");
+		free(before);
+		before = xstrdup(image->digest);
+	}
+	teardown(&f);
+}
+END_TEST
+
+/* ---- killed at any moment ---- */
+
+static void
+take_and_remove(struct fixture *f, const char *const *paths)
+{
+	char *notice;
+
+	f->loop = loop_create();
+	f->pool = worker_pool_create(f->loop, 2, 16);
+	if (store_open(f->db_path, f->loop, &f->store, &notice, &f->err) != 0 ||
+	    image_store_open(f->images_dir, f->store, f->loop, f->pool, &f->images, &f->err) != 0)
+		_exit(1);
+	for (unsigned i = 0;; i++) {
+		f->done = 0;
+		f->expected = 2;
+		image_import(f->images, open(paths[0], O_RDONLY), "a", NULL, on_done, f);
+		image_import(f->images, open(paths[i % 3], O_RDONLY), "b", NULL, on_done, f);
+		loop_run(f->loop);
+		if (f->image == NULL || image_remove(f->images, f->image->digest, &f->err) != 0)
+			_exit(1);
+	}
+}
+
+static void
+check_whole(void *arg, const struct image *image)
+{
+	struct fixture *f = arg;
+	struct err err;
+
+	f->progressed++;
+	ck_assert_msg(disk_verify(image->path, image->format, image->digest, NULL, NULL, NULL, &err)
+	    == 0, "%s", err.msg);
+}
+
+START_TEST(image__killed__rows_and_files_agree)
+{
+	struct fixture f;
+	CLEANUP_FREE char *one = NULL, *two = NULL, *three = NULL;
+
+	setup(&f);
+	one = make_file(&f, "one.raw", "content", 3 * MIB);
+	two = make_file(&f, "two.raw", "content", 3 * MIB);
+	three = make_file(&f, "three.raw", "other", 2 * MIB);
+	for (int i = 0; i < 12; i++) {
+		struct timespec some = { .tv_nsec = 5000000 + (rand() % 60) * 1000000 };
+		pid_t pid;
+		int status;
+
+		close_all(&f);
+		pid = fork();
+		ck_assert_int_ge(pid, 0);
+		if (pid == 0)
+			take_and_remove(&f, (const char *[]){ one, two, three });
+		nanosleep(&some, NULL); /* any moment will do */
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert(WIFSIGNALED(status));
+		open_all(&f, 16);
+		f.progressed = 0;
+		image_each(f.images, check_whole, &f);
+		ck_assert_int_eq(count_files(&f, "*"), f.progressed + 2);
+	}
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(image__full_disk__told_before_copying)
 {
 	struct fixture f;
@@ -619,6 +803,12 @@ main(void)
 	UNIT_CASE(s, image__removed__gone_for_good);
 	UNIT_CASE(s, image__interrupted_work__tidied_at_open);
 	UNIT_CASE(s, image__closed_under_way__done_is_called);
+	UNIT_CASE(s, image__removed_after_the_work__has_its_file_all_the_same);
+	UNIT_CASE(s, image__cancelled_beside_its_twin__spares_it);
+	UNIT_CASE(s, image__closed_after_the_work__nothing_left);
+	UNIT_CASE(s, image__other_bytes_of_the_same_size__mended_by_taking);
+	UNIT_CASE(s, image__written_twice_in_a_tick__seen);
+	UNIT_CASE(s, image__killed__rows_and_files_agree);
 	UNIT_CASE(s, image__full_disk__told_before_copying);
 	return unit_main(s);
 }
