@@ -7,6 +7,7 @@
 
 #include "client/auth.h"
 #include "client/call.h"
+#include "client/endpoint.h"
 #include "client/json.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
@@ -74,6 +75,54 @@ images_word(struct images *images, struct sent_files *files, const char *word,
 
 /* ---- what they mean ---- */
 
+int
+images_catalogue(struct images *images, const struct catalogue **ret_catalogue, struct err *err)
+{
+	CLEANUP_FREE char *file = endpoint_config_path("catalogue.yaml");
+	CLEANUP_FREE char *folder = endpoint_config_path("catalogue.d");
+	const char *paths[] = { file, folder };
+
+	*ret_catalogue = &images->catalogue;
+	if (images->loaded || file == NULL)
+		return 0;
+	images->loaded = true;
+	return catalogue_load(paths, ARRAY_LEN(paths), &images->catalogue, err);
+}
+
+/* Adds what the image does not say itself. */
+static void
+add_missing(json_object *image, const char *key, const char *value)
+{
+	if (!json_has(image, key))
+		json_add_string(image, key, value);
+}
+
+/* The daemon knows its own files only; what stands in the user's is told in full. */
+static int
+resolve_name(struct images *images, json_object *image, const char *name, struct err *err)
+{
+	bool checked = json_has(image, "sha256") || json_has(image, "sha512") ||
+		       json_has(image, "checksums") || json_has(image, "digest");
+	const struct catalogue_entry *entry;
+	const struct catalogue *catalogue;
+	int rc = images_catalogue(images, &catalogue, err);
+
+	if (rc != 0)
+		return rc;
+	entry = catalogue_find(catalogue, name, NULL, NULL);
+	if (entry == NULL)
+		return 0;
+	add_missing(image, "name", name);
+	add_missing(image, "format", entry->format);
+	if (!checked) {
+		json_add_string(image, "sha256", entry->sha256);
+		json_add_string(image, "sha512", entry->sha512);
+		json_add_string(image, "checksums", entry->checksums);
+	}
+	json_add_string(image, "url", entry->url);
+	return 0;
+}
+
 void
 images_need(struct images *images, const char *reference, const char *digest)
 {
@@ -108,6 +157,8 @@ images_resolve(struct images *images, struct json_object *image, struct err *err
 
 	if (url != NULL)
 		rc = image_ref_kind(url, &kind, err);
+	if (rc == 0 && kind == IMAGE_REF_NAME)
+		rc = resolve_name(images, image, url, err);
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(keys); i++)
 		take_url(images, image, keys[i]);
 	return rc;
@@ -164,13 +215,22 @@ images_auth(struct vmctl *ctl, struct images *images, struct json_object *params
 }
 
 void
+images_forget(struct images *images, size_t count)
+{
+	while (images->count > count) {
+		struct image_reference *last = &images->references[--images->count];
+
+		explicit_bzero(last->text, strlen(last->text));
+		free(last->text);
+		free(last->digest);
+	}
+}
+
+void
 images_done(struct images *images)
 {
-	for (size_t i = 0; i < images->count; i++) {
-		explicit_bzero(images->references[i].text, strlen(images->references[i].text));
-		free(images->references[i].text);
-		free(images->references[i].digest);
-	}
+	images_forget(images, 0);
 	free(images->references);
+	catalogue_done(&images->catalogue);
 	*images = (struct images){ 0 };
 }

@@ -7,6 +7,7 @@
 
 #include "client/files.h"
 #include "client/vmctl.h"
+#include "lib/image/catalogue.h"
 
 struct json_object;
 
@@ -36,6 +37,8 @@ struct image_reference {
 struct images { /* zero-initialise */
 	struct image_reference *references;
 	size_t count;
+	struct catalogue catalogue; /* the user's own */
+	bool loaded;
 };
 
 /* Is the word a file's path?  As in a VMFile: it has a '/' and no scheme, begins with '.' or '~',
@@ -44,14 +47,20 @@ bool image_word_is_path(const char *word);
 /* A new image of a word of the command line: a file is opened, the rest is resolved. */
 int images_word(struct images *images, struct sent_files *files, const char *word,
     const struct image_flags *flags, struct json_object **ret_image, struct err *err);
-/* An image as vm_image_fields has it: logins leave its URLs.  Files are left alone. */
+/* An image as vm_image_fields has it: a name of the user's own catalogue becomes what it stands
+ * for, and logins leave its URLs.  Files are left alone. */
 int images_resolve(struct images *images, struct json_object *image, struct err *err);
 /* A reference that is no image's: where one goes to. */
 void images_need(struct images *images, const char *reference, const char *digest);
+/* Takes back what came after the first `count` references: nobody will fetch it. */
+void images_forget(struct images *images, size_t count);
 /* Adds `auth` to the parameters, for what was resolved.  Images that are pinned to a digest which
  * the daemon has need no credentials, and no helper runs for them. */
 int images_auth(
     struct vmctl *ctl, struct images *images, struct json_object *params, struct err *err);
+/* The user's own catalogue; borrowed, loaded once. */
+int images_catalogue(
+    struct images *images, const struct catalogue **ret_catalogue, struct err *err);
 void images_done(struct images *images);
 
 #endif

@@ -117,27 +117,6 @@ only_names(json_object *vm)
 	return small;
 }
 
-/* Its files are opened, and its image becomes what the daemon takes. */
-static int
-attach(const struct vmfile *vmfile, size_t index, struct project_send *send, json_object *vm,
-    struct err *err)
-{
-	CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", index), *place = NULL;
-	json_object *image = json_member(vm, "image");
-	void *arg = (void *)(uintptr_t)vmfile;
-	int rc = files_replace(&send->files, vm_spec_fields, vm, prefix, where, arg, err);
-
-	if (rc != 0 || image == NULL)
-		return rc;
-	rc = images_resolve(&send->images, image, err);
-	if (rc == 0)
-		return 0;
-	place = xasprintf("%s.image", prefix);
-	err_object(err, place);
-	project_place_error(vmfile, err);
-	return err->code == E_PARAMS ? (int)(err->code = E_VMFILE) : rc;
-}
-
 bool
 project_is_asked(const struct strings *names, const char *name)
 {
@@ -147,11 +126,68 @@ project_is_asked(const struct strings *names, const char *name)
 	return names->count == 0;
 }
 
+/* Owned: which machines the call is about: those named, and what they depend on. */
+static bool *
+machines_needed(const struct vmfile *vmfile, const struct strings *names)
+{
+	bool *needed = xcalloc(vmfile->vms.count, sizeof(*needed)), more = true;
+
+	for (size_t i = 0; i < vmfile->vms.count; i++)
+		needed[i] = project_is_asked(names, vmfile_vm(vmfile, i)->name);
+	while (more) {
+		more = false;
+		for (size_t i = 0; i < vmfile->vms.count; i++) {
+			const struct strings *depends = &vmfile_vm(vmfile, i)->depends_on;
+
+			for (size_t k = 0; needed[i] && k < vmfile->vms.count; k++) {
+				if (needed[k] || depends->count == 0 ||
+				    !project_is_asked(depends, vmfile_vm(vmfile, k)->name))
+					continue;
+				needed[k] = more = true;
+			}
+		}
+	}
+	return needed;
+}
+
+/* Its files are opened, and its image becomes what the daemon takes. */
+static int
+attach(const struct vmfile *vmfile, size_t index, bool needed, struct project_send *send,
+    json_object *vm, struct err *err)
+{
+	const struct vm_spec *spec = vmfile_vm(vmfile, index);
+	CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", index), *place = NULL;
+	json_object *image = json_member(vm, "image");
+	void *arg = (void *)(uintptr_t)vmfile;
+	size_t known;
+	int rc = files_replace(&send->files, vm_spec_fields, vm, prefix, where, arg, err);
+
+	if (rc != 0 || image == NULL)
+		return rc;
+	lock_apply(&send->lock, &spec->image, image);
+	known = send->images.count;
+	rc = images_resolve(&send->images, image, err);
+	if (!needed)
+		images_forget(&send->images, known);
+	if (rc == 0) {
+		send->urls[index] = xstrdup(json_string(image, "url"));
+		return 0;
+	}
+	place = xasprintf("%s.image", prefix);
+	err_object(err, place);
+	project_place_error(vmfile, err);
+	return err->code == E_PARAMS ? (int)(err->code = E_VMFILE) : rc;
+}
+
 void
 project_send_done(struct project_send *send)
 {
+	for (size_t i = 0; i < send->url_count; i++)
+		free(send->urls[i]);
+	free(send->urls);
 	files_done(&send->files);
 	images_done(&send->images);
+	lock_done(&send->lock);
 	*send = (struct project_send){ 0 };
 }
 
@@ -160,15 +196,21 @@ project_params(const struct vmfile *vmfile, const struct strings *names, struct 
     struct json_object **ret_params, struct err *err)
 {
 	json_object *params = json_object_new_object(), *vms = json_object_new_array();
+	CLEANUP_FREE bool *needed = machines_needed(vmfile, names);
 	int rc = 0;
 
+	if (send != NULL) {
+		send->urls = xcalloc(vmfile->vms.count, sizeof(char *));
+		send->url_count = vmfile->vms.count;
+		rc = lock_load(vmfile, &send->lock, err);
+	}
 	json_add_string(params, "project", vmfile->path);
 	json_object_object_add(params, "vms", vms);
 	for (size_t i = 0; rc == 0 && i < vmfile->vms.count; i++) {
 		json_object *vm = fields_encode(vm_spec_fields, vmfile_vm(vmfile, i));
 
 		if (send != NULL)
-			rc = attach(vmfile, i, send, vm, err);
+			rc = attach(vmfile, i, needed[i], send, vm, err);
 		else
 			vm = only_names(vm);
 		json_object_array_add(vms, vm);

@@ -4,6 +4,7 @@
 
 #include "client/files.h"
 #include "client/image.h"
+#include "client/lock.h"
 #include "client/vmctl.h"
 #include "lib/model/spec.h"
 
@@ -22,6 +23,9 @@ bool project_is_asked(const struct strings *names, const char *name); /* no name
 struct project_send { /* zero-initialise */
 	struct sent_files files;
 	struct images images;
+	struct lock lock;
+	char **urls; /* of each machine's image, as it is sent; NULL: it has none */
+	size_t url_count;
 };
 
 /* {project, vms, names}.  send: what was opened and found for it; NULL: only the names and

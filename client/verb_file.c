@@ -98,6 +98,8 @@ call_file(struct vmctl *ctl, const struct file_verb_args *a, struct json_object 
 		if (rc != 0)
 			project_place_error(vmfile, err);
 	}
+	if (rc == 0 && fetches)
+		lock_record(ctl, &send.lock, vmfile, send.urls);
 	project_send_done(&send);
 	vmfile_destroy(vmfile);
 	return rc;

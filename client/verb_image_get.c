@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
- * Images into the store: pull and import. */
+ * Images into the store: pull, import, and the catalogue of names to pull. */
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
@@ -148,4 +148,112 @@ const struct verb verb_image_import = {
 	.positionals = (const struct positional[]){ { "image", "FILE", false, false }, { 0 } },
 	.method = METHOD_image_import,
 	.run = run_image_import,
+};
+
+/* ---- catalogue ---- */
+
+/* An entry of the user's own as a row of the method's result. */
+static json_object *
+entry_row(const struct catalogue_entry *entry)
+{
+	json_object *row = json_object_new_object(), *aliases = json_object_new_array();
+
+	for (size_t i = 0; i < entry->aliases.count; i++)
+		json_object_array_add(aliases, json_object_new_string(entry->aliases.items[i]));
+	json_add_string(row, "name", entry->name);
+	json_add_string(row, "version", entry->version);
+	json_object_object_add(row, "aliases", aliases);
+	json_add_string(row, "architecture", entry->architecture);
+	json_add_string(row, "url", entry->url);
+	json_add_string(row, "checksums", entry->checksums);
+	json_add_string(row, "sha256", entry->sha256);
+	json_add_string(row, "sha512", entry->sha512);
+	json_add_string(row, "format", entry->format);
+	json_add_string(row, "user", entry->user);
+	json_add_string(row, "firmware", entry->firmware);
+	json_add_string(row, "file", entry->file);
+	return row;
+}
+
+static bool
+same_entry(struct json_object *row, const struct catalogue_entry *entry)
+{
+	return str_eq(json_string(row, "name"), entry->name) &&
+	       str_eq(json_string(row, "version"), entry->version) &&
+	       str_eq(json_string(row, "architecture"), entry->architecture);
+}
+
+/* The user's own entries hide the daemon's of the same name, as they do where names are used. */
+static void
+add_own(struct json_object *rows, const struct catalogue *own)
+{
+	for (size_t i = 0; rows != NULL && i < own->count; i++) {
+		size_t at = 0;
+
+		while (at < json_length(rows) && !same_entry(json_item(rows, at), &own->items[i]))
+			at++;
+		json_object_array_put_idx(rows, at, entry_row(&own->items[i]));
+	}
+}
+
+static void
+print_catalogue(struct json_object *rows)
+{
+	static const struct table_column columns[] = { { "NAME", false }, { "ARCHITECTURE", false },
+		{ "ALSO", false }, { "USER", false }, { "FIRMWARE", false }, { "URL", false } };
+	struct table table = { .columns = columns, .column_count = ARRAY_LEN(columns) };
+	CLEANUP_FREE char *text = NULL;
+
+	for (size_t i = 0; i < json_length(rows); i++) {
+		struct json_object *row = json_item(rows, i),
+				   *aliases = json_member(row, "aliases");
+		struct sbuf also = { 0 };
+
+		for (size_t k = 0; k < json_length(aliases); k++)
+			sbuf_addf(&also, "%s%s", k > 0 ? ", " : "",
+			    json_object_get_string(json_item(aliases, k)));
+		table_addf(&table, "%s:%s", json_string(row, "name"), json_string(row, "version"));
+		table_add(&table, json_string(row, "architecture"));
+		table_add(&table, also.data);
+		table_add(&table, json_string(row, "user"));
+		table_add(&table, json_string(row, "firmware"));
+		table_add(&table, json_string(row, "url"));
+		sbuf_done(&also);
+	}
+	text = table_text(&table);
+	fputs(text, stdout);
+	table_done(&table);
+}
+
+static int
+run_image_catalogue(struct vmctl *ctl, void *args, struct err *err)
+{
+	struct images images = { 0 };
+	struct json_object *result = NULL, *rows;
+	const struct catalogue *own;
+	int rc = images_catalogue(&images, &own, err);
+
+	if (rc == 0)
+		rc = call_verb(ctl, args, false, &result, err);
+	if (rc == 0) {
+		rows = json_member(result, "entries");
+		add_own(rows, own);
+		out_json(ctl, result);
+		if (!ctl->global.json)
+			print_catalogue(rows);
+	}
+	json_object_put(result);
+	images_done(&images);
+	return rc;
+}
+
+const struct verb verb_image_catalogue = {
+	.name = "image catalogue",
+	.summary = "List the names that images are known for: the daemon's and your own",
+	.details = "Your own stand in ~/.config/vmm/catalogue.yaml and in files of catalogue.d "
+		   "beside it.",
+	.fields = image_catalogue_params,
+	.args_size = sizeof(struct image_catalogue_args),
+	.method = METHOD_image_catalogue,
+	.run = run_image_catalogue,
 };

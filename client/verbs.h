@@ -19,6 +19,7 @@ extern const struct verb verb_image_catalogue, verb_image_import;          /* ve
 extern const struct verb verb_image_pull;                                  /* verb_image_get.c */
 extern const struct verb verb_image_commit, verb_image_export;             /* verb_image_put.c */
 extern const struct verb verb_image_push;                                  /* verb_image_put.c */
+extern const struct verb verb_image_update;                                /* verb_image_update.c */
 extern const struct verb verb_import_legacy;                               /* verb_import.c */
 extern const struct verb verb_destroy, verb_resume, verb_start, verb_stop; /* verb_life.c */
 extern const struct verb verb_suspend, verb_wait;                          /* verb_life.c */

@@ -9,12 +9,14 @@ import base64
 import datetime
 import json
 import os
+import resource
 import signal
 import stat
+import subprocess
 import sys
 import unittest
 
-from vmctl_case import Case, Terminal, fake
+from vmctl_case import TIMEOUT, VMCTL, Case, Terminal, fake
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 AGO = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=5)
@@ -26,6 +28,11 @@ IMAGE = {
 }
 GOT = {"image": IMAGE, "source": IMAGE["source"], "transferred_bytes": 400 << 20, "known": False}
 ABSENT = fake.Error(-32001, "not_found", "there is no such thing")
+
+
+def said(image):
+    """Without what is false anyway."""
+    return {key: value for key, value in image.items() if value is not False}
 
 
 class Store(Case):
@@ -261,6 +268,253 @@ class Putting(Case):
         self.assertEqual(out, f"'golden' is {DIGEST}\n  removed /etc/machine-id\n")
         self.assertEqual(daemon.calls[-1].params, {
             "vm": "web", "name": "golden", "clean": True, "progress": True})
+
+
+class Locks(Case):
+    """What a VMFile's images meant is kept beside it."""
+    VMFILE = """vms:
+  web: {image: "debian:12", backend: noop}
+  web2: {image: "debian:12", backend: noop}
+  db: {image: "https://me:pw@h.example/x.qcow2", backend: noop}
+  cache: {image: "oci://r.example/a:1", backend: noop}
+  golden: {image: golden, backend: noop}
+  pinned: {image: "oci://r.example/b@%s", backend: noop}
+  path: {image: ./a.img, backend: noop}
+  sure: {image: {url: "https://h.example/y", sha256: "%s"}, backend: noop}
+""" % (OTHER, "0" * 64)
+    MEANS = {"debian:12": ("1", "https://d.example/12.qcow2"),
+             "https://h.example/x.qcow2": ("2", "https://h.example/x.qcow2"),
+             "oci://r.example/a:1": ("3", "oci://r.example/a@sha256:" + "c" * 64),
+             "golden": ("4", "/some/file"), "https://h.example/y": ("5", "https://h.example/y")}
+
+    def setUp(self):
+        super().setUp()
+        self.write("VMFile.yaml", self.VMFILE)
+        self.write("a.img", "disk")
+        self.rows, self.known, self.means = [], [], dict(self.MEANS)
+        self.daemon = self.serve({
+            "file.up": self.up, "file.reload": self.up, "file.plan": {"vms": [], "work": False},
+            "vm.list": lambda call: {"vms": self.rows},
+            "image.list": lambda call: {"images": [{"digest": digest} for digest in self.known]},
+            "image.pull": self.pull})
+
+    def meaning(self, image):
+        digest, source = self.means.get(image.get("url"), ("9", None))
+        return image.get("digest", "sha256:" + digest * 64), image.get("source", source)
+
+    def up(self, call):
+        self.rows = []
+        for vm in call.params["vms"]:
+            digest, source = self.meaning(vm["image"])
+            self.rows.append({"name": vm["name"], "project": call.params["project"], "image": {
+                "digest": digest, "source": source, "url": vm["image"].get("url")}})
+        return {"vms": []}
+
+    def pull(self, call):
+        digest, source = self.meaning(call.params["image"])
+        return {"image": {"digest": digest}, "source": source, "known": False,
+                "transferred_bytes": 1}
+
+    def sent(self, method):
+        return {vm["name"]: said(vm["image"])
+                for vm in self.daemon.asked(method)[-1].params["vms"]}
+
+    def lock(self):
+        with open(os.path.join(self.dir, "VMFile.lock"), encoding="utf-8") as file:
+            return file.read()
+
+    def test_up_writes_and_follows(self):
+        self.run_vmctl("up")
+        lock = self.lock()
+        for image in ("debian:12", "https://h.example/x.qcow2", "oci://r.example/a:1"):
+            self.assertIn(image, lock)
+        for absent in ("pw", "golden", "a.img", "r.example/b", "h.example/y"):
+            self.assertNotIn(absent, lock)
+        self.assertNotIn("digest", self.sent("file.up")["web"])
+        self.means["debian:12"] = ("7", "https://d.example/12-new.qcow2")
+        for verb, method in (("plan", "file.plan"), ("up", "file.up"), ("reload", "file.reload")):
+            self.run_vmctl(verb)
+            sent = self.sent(method)
+            for name in ("web", "web2"):
+                self.assertEqual(sent[name], {
+                    "url": "debian:12", "digest": "sha256:" + "1" * 64,
+                    "source": "https://d.example/12.qcow2"})
+            self.assertEqual(sent["db"]["digest"], "sha256:" + "2" * 64)
+            self.assertNotIn("digest", sent["sure"])
+            self.assertNotIn("digest", sent["golden"])
+        self.assertEqual(self.lock(), lock)
+
+    def test_up_adds_and_changes_nothing(self):
+        self.run_vmctl("up")
+        self.write("VMFile.yaml", self.VMFILE + "  new: {image: 'ubuntu:24.04', backend: noop}\n")
+        self.means["debian:12"] = ("7", "https://d.example/12-new.qcow2")
+        self.means["ubuntu:24.04"] = ("8", "https://u.example/24.qcow2")
+        self.run_vmctl("up")
+        self.assertIn("8" * 64, self.lock())
+        self.assertIn("1" * 64, self.lock())
+        self.assertNotIn("7" * 64, self.lock())
+
+    def test_machine_of_another_image_says_nothing(self):
+        def up(call):
+            self.up(call)
+            self.rows[0]["image"]["url"] = self.rows[1]["image"]["url"] = "debian:11"
+            return {"vms": []}
+        self.daemon.answers["file.up"] = up
+        self.run_vmctl("up")
+        self.assertNotIn("debian", self.lock())
+
+    def test_lock_that_can_not_be_written_is_a_warning(self):
+        done = subprocess.run(
+            [VMCTL, "up"], cwd=self.dir, env=self.env, capture_output=True, text=True, check=True,
+            timeout=TIMEOUT, restore_signals=False,
+            preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                                resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))))
+        self.assertIn("vmctl: warning: what the images mean is not kept in", done.stderr)
+        self.assertIn("File too large", done.stderr)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["VMFile.yaml", "a.img", "run", "s"])
+
+    def test_wrong_lock_is_told_with_its_line(self):
+        self.write("VMFile.lock", "images: [\n")
+        for verb in ("up", "plan"):
+            _, err = self.run_vmctl(verb, status=2)
+            self.assertRegex(err, r"VMFile\.lock:\d+:\d+: ")
+        self.run_vmctl("down", status=1)
+        self.assertEqual(len(self.daemon.asked("file.down")), 1)
+
+    def test_no_credentials_for_what_is_there(self):
+        self.run_vmctl("up")
+        auth = self.daemon.asked("file.up")[-1].params["auth"]
+        self.assertEqual(auth, {"hosts": [{"for": "h.example", "username": "me",
+                                           "password": "pw"}]})
+        self.assertNotIn("auth", (self.run_vmctl("plan"),
+                                  self.daemon.asked("file.plan")[-1])[1].params)
+        self.known = ["sha256:" + digit * 64 for digit in "123"]
+        self.run_vmctl("up")
+        self.assertNotIn("auth", self.daemon.asked("file.up")[-1].params)
+
+    def test_credentials_for_the_machines_of_the_call_alone(self):
+        self.write("VMFile.yaml", "vms:\n  web: {image: 'debian:12', depends-on: [db]}\n"
+                   "  db: {image: 'https://u:1@db.example/x'}\n"
+                   "  other: {image: 'https://u:2@other.example/x'}\n")
+        self.run_vmctl("up", "web")
+        hosts = self.daemon.asked("file.up")[-1].params["auth"]["hosts"]
+        self.assertEqual([host["for"] for host in hosts], ["db.example"])
+        self.assertNotIn("u:", json.dumps(self.sent("file.up")))
+
+    def test_update_moves(self):
+        self.run_vmctl("up")
+        self.means["debian:12"] = ("7", "https://d.example/12-new.qcow2")
+        out, _ = self.run_vmctl("image", "update", "web")
+        self.assertEqual(out, "debian:12: sha256:111111111111 -> sha256:777777777777\n")
+        call, = self.daemon.asked("image.pull")
+        self.assertEqual(said(call.params["image"]), {"url": "debian:12"})
+        self.assertEqual(call.params["policy"], "refresh")
+        self.assertIn("https://d.example/12-new.qcow2", self.lock())
+        result = json.loads(self.run_vmctl("--json", "image", "update")[0])
+        self.assertEqual([(row["image"], row["changed"]) for row in result["images"]], [
+            ("debian:12", False), ("https://h.example/x.qcow2", False),
+            ("oci://r.example/a:1", False)])
+        self.assertEqual(result["lock"], os.path.realpath(self.dir) + "/VMFile.lock")
+
+    def test_update_writes_what_was_never_used_and_drops_what_is_gone(self):
+        out, err = self.run_vmctl("image", "update")
+        self.assertIn("debian:12: is sha256:111111111111 now\n", out)
+        self.assertIn("'golden' is a name of this host's store alone", err)
+        self.write("VMFile.yaml", "vms:\n  db: {image: 'https://h.example/x.qcow2'}\n")
+        out, _ = self.run_vmctl("image", "update")
+        self.assertIn("debian:12: no longer in the VMFile\n", out)
+        self.assertNotIn("debian", self.lock())
+        self.assertIn("x.qcow2", self.lock())
+        self.write("VMFile.yaml", "vms:\n  db: {image: ./a.img}\n")
+        self.run_vmctl("image", "update")
+        self.assertFalse(os.path.exists(os.path.join(self.dir, "VMFile.lock")))
+
+    def test_update_keeps_what_was_found_before_a_failure(self):
+        self.run_vmctl("up")
+        self.means["debian:12"] = ("7", "https://d.example/12-new.qcow2")
+        def pull(call):
+            if call.params["image"]["url"].startswith("https://"):
+                raise fake.Error(-32006, "timed_out", "nobody answers")
+            return self.pull(call)
+        self.daemon.answers["image.pull"] = pull
+        _, err = self.run_vmctl("image", "update", status=6)
+        self.assertIn("https://h.example/x.qcow2: nobody answers", err)
+        self.assertIn("7" * 64, self.lock())
+        self.assertIn("2" * 64, self.lock())
+
+
+class Catalogues(Case):
+    OWN = """images:
+  - name: mine
+    version: "1"
+    architecture: %s
+    url: https://mine.example/mine-1.qcow2
+    checksums: https://mine.example/SHA256SUMS
+    format: qcow2
+"""
+
+    def setUp(self):
+        super().setUp()
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine)
+        os.makedirs(os.path.join(self.dir, ".config/vmm"))
+        self.write(".config/vmm/catalogue.yaml", self.OWN % machine)
+        self.meant = {"url": "https://mine.example/mine-1.qcow2", "name": "mine:1",
+                      "checksums": "https://mine.example/SHA256SUMS", "format": "qcow2"}
+
+    def test_own_names_are_told_in_full(self):
+        daemon = self.serve({"image.pull": GOT, "vm.create": {"id": "0123456789ab"},
+                             "file.up": {"vms": []}, "vm.list": {"vms": []}})
+        self.run_vmctl("image", "pull", "mine:1")
+        self.assertEqual(daemon.calls[-1].params["image"], self.meant)
+        self.run_vmctl("image", "pull", "mine:1", "--sha256", "0" * 64)
+        self.assertEqual(daemon.calls[-1].params["image"], {
+            "url": self.meant["url"], "name": "mine:1", "format": "qcow2", "sha256": "0" * 64})
+        self.run_vmctl("create", "web", "--image", "mine:1")
+        self.assertEqual(daemon.calls[-1].params["image"], self.meant)
+        self.write("VMFile.yaml", "vms:\n  web: {image: 'mine:1', backend: noop}\n")
+        self.run_vmctl("up")
+        self.assertEqual(said(daemon.asked("file.up")[0].params["vms"][0]["image"]), self.meant)
+        self.run_vmctl("image", "pull", "debian:12")
+        self.assertEqual(daemon.calls[-1].params["image"], {"url": "debian:12"})
+
+    def test_lock_has_the_name_of_the_vmfile(self):
+        row = {"digest": DIGEST, "source": self.meant["url"], "url": self.meant["url"]}
+        daemon = self.serve({"file.up": {"vms": []}, "vm.list": lambda call: {"vms": [
+            {"name": "web", "project": os.path.realpath(self.dir) + "/VMFile.yaml",
+             "image": row}]}})
+        self.write("VMFile.yaml", "vms:\n  web: {image: 'mine:1', backend: noop}\n")
+        self.run_vmctl("up")
+        with open(os.path.join(self.dir, "VMFile.lock"), encoding="utf-8") as file:
+            self.assertIn("mine:1", file.read())
+        daemon.answers["image.list"] = {"images": []}
+        self.run_vmctl("up")
+        self.assertEqual(said(daemon.asked("file.up")[1].params["vms"][0]["image"]), {
+            "url": self.meant["url"], "name": "mine:1", "format": "qcow2", "digest": DIGEST,
+            "source": self.meant["url"]})
+
+    def test_catalogue_shows_both(self):
+        theirs = {"name": "debian", "version": "12", "aliases": ["bookworm"],
+                  "architecture": "amd64", "url": "https://d.example/12.qcow2",
+                  "user": "debian", "firmware": "bios", "file": "/usr/share/vmm/catalogue.yaml"}
+        daemon = self.serve({"image.catalogue": {"entries": [theirs], "architecture": "amd64"}})
+        out, _ = self.run_vmctl("image", "catalogue")
+        lines = [line.split() for line in out.splitlines()]
+        self.assertEqual(lines[1], ["debian:12", "amd64", "bookworm", "debian", "bios",
+                                    "https://d.example/12.qcow2"])
+        self.assertEqual(lines[2][0], "mine:1")
+        rows = json.loads(self.run_vmctl("--json", "image", "catalogue")[0])["entries"]
+        self.assertEqual([row["name"] for row in rows], ["debian", "mine"])
+        daemon.answers["image.catalogue"] = {"entries": [dict(
+            theirs, name="mine", version="1", architecture=rows[1]["architecture"])]}
+        rows = json.loads(self.run_vmctl("--json", "image", "catalogue")[0])["entries"]
+        self.assertEqual([row["url"] for row in rows], [self.meant["url"]])
+
+    def test_wrong_catalogue_is_told_with_its_line(self):
+        self.serve({"image.pull": GOT})
+        self.write(".config/vmm/catalogue.yaml", "images:\n  - nmae: x\n")
+        _, err = self.run_vmctl("image", "pull", "mine:1", status=2)
+        self.assertRegex(err, r"catalogue\.yaml:2:\d+: ")
+        self.run_vmctl("image", "pull", "https://h.example/x")
 
 
 if __name__ == "__main__":

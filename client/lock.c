@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#include "client/lock.h"
+
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/auth.h"
+#include "client/call.h"
+#include "client/json.h"
+#include "client/out.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "lib/image/reference.h"
+#include "lib/vmfile/vmfile.h"
+
+int
+lock_load(const struct vmfile *vmfile, struct lock *ret_lock, struct err *err)
+{
+	struct lock lock = { .path = vmlock_path(vmfile->path) };
+	int rc = vmlock_load(lock.path, &lock.entries, err);
+
+	if (rc != 0)
+		lock_done(&lock);
+	else
+		*ret_lock = lock;
+	return rc;
+}
+
+void
+lock_done(struct lock *lock)
+{
+	vmlock_done(&lock->entries);
+	free(lock->path);
+	*lock = (struct lock){ 0 };
+}
+
+static bool
+is_pinned_oci(const char *url)
+{
+	struct oci_ref ref;
+	bool pinned;
+
+	if (oci_ref_parse(url, &ref, NULL) != 0)
+		return false;
+	pinned = ref.digest != NULL;
+	oci_ref_done(&ref);
+	return pinned;
+}
+
+char *
+lock_key(const struct image_spec *image)
+{
+	enum image_ref_kind kind;
+
+	if (!image->present || image->url == NULL || image->digest != NULL ||
+	    image->sha256 != NULL || image->sha512 != NULL ||
+	    image_ref_kind(image->url, &kind, NULL) != 0)
+		return NULL;
+	switch (kind) {
+	case IMAGE_REF_PATH:
+	case IMAGE_REF_DIGEST:
+		return NULL;
+	case IMAGE_REF_OCI:
+		return is_pinned_oci(image->url) ? NULL : xstrdup(image->url);
+	case IMAGE_REF_HTTP:
+	case IMAGE_REF_NAME:
+		break;
+	}
+	return auth_url_without_login(image->url);
+}
+
+void
+lock_apply(const struct lock *lock, const struct image_spec *spec, struct json_object *image)
+{
+	CLEANUP_FREE char *key = lock_key(spec);
+	const struct vmlock_entry *entry = key != NULL ? vmlock_find(&lock->entries, key) : NULL;
+
+	if (entry == NULL)
+		return;
+	json_add_string(image, "digest", entry->digest);
+	json_add_string(image, "source", entry->source);
+	/* Those of today's image; the digest says which one is meant. */
+	json_object_object_del(image, "checksums");
+}
+
+/* ---- after up ---- */
+
+/* Only what others can fetch too is worth to be pinned. */
+static bool
+is_remote(const char *source)
+{
+	return source != NULL && (str_starts(source, "https://") || str_starts(source, "http://") ||
+				     str_starts(source, "oci://"));
+}
+
+static struct json_object *
+find_row(struct json_object *rows, const char *name, const char *project)
+{
+	for (size_t i = 0; i < json_length(rows); i++) {
+		struct json_object *row = json_item(rows, i);
+
+		if (str_eq(json_string(row, "name"), name) &&
+		    str_eq(json_string(row, "project"), project))
+			return row;
+	}
+	return NULL;
+}
+
+static bool
+record_one(struct lock *lock, const char *key, const char *sent, struct json_object *image)
+{
+	const char *digest = json_string(image, "digest"), *source = json_string(image, "source");
+
+	/* A machine that was made of something else says nothing about this reference. */
+	if (digest == NULL || !is_remote(source) || !str_eq(json_string(image, "url"), sent))
+		return false;
+	return vmlock_set(&lock->entries, key, digest, source);
+}
+
+void
+lock_record(struct vmctl *ctl, struct lock *lock, const struct vmfile *vmfile, char *const *sent)
+{
+	struct call call = { .method = METHOD_vm_list };
+	struct json_object *result = NULL;
+	struct err err = ERR_INIT;
+	bool missing = false, changed = false;
+	int rc = 0;
+
+	for (size_t i = 0; i < vmfile->vms.count; i++) {
+		CLEANUP_FREE char *key = lock_key(&vmfile_vm(vmfile, i)->image);
+
+		missing = missing || (key != NULL && vmlock_find(&lock->entries, key) == NULL);
+	}
+	if (missing)
+		rc = call_run(ctl, &call, &result, &err);
+	for (size_t i = 0; rc == 0 && missing && i < vmfile->vms.count; i++) {
+		const struct vm_spec *spec = vmfile_vm(vmfile, i);
+		CLEANUP_FREE char *key = lock_key(&spec->image);
+		struct json_object *row =
+		    find_row(json_member(result, "vms"), spec->name, vmfile->path);
+
+		if (key != NULL && sent[i] != NULL && vmlock_find(&lock->entries, key) == NULL)
+			changed =
+			    record_one(lock, key, sent[i], json_member(row, "image")) || changed;
+	}
+	if (rc == 0 && changed)
+		rc = vmlock_save(&lock->entries, lock->path, &err);
+	if (rc != 0)
+		out_note(ctl, "vmctl: warning: what the images mean is not kept in '%s': %s",
+		    lock->path, err.msg);
+	json_object_put(result);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MPL-2.0 */
+#ifndef CLIENT_LOCK_H
+#define CLIENT_LOCK_H
+
+#include <stdbool.h>
+
+#include "client/vmctl.h"
+#include "lib/model/spec.h"
+#include "lib/vmfile/lock.h"
+
+struct json_object;
+struct vmfile;
+
+/* VMFile.lock: what the moving references of a VMFile meant when they were first used.  `up`
+ * follows it and adds to it; `image update` alone moves it. */
+
+struct lock {
+	char *path; /* owned */
+	struct vmlock entries;
+};
+
+int lock_load(const struct vmfile *vmfile, struct lock *ret_lock, struct err *err);
+void lock_done(struct lock *lock);
+/* Owned: the entry's name of an image whose meaning may change: a name, a URL or a tag without a
+ * digest.  NULL: it has none. */
+char *lock_key(const struct image_spec *image);
+/* Pins an image on its way to the daemon, when there is an entry. */
+void lock_apply(const struct lock *lock, const struct image_spec *spec, struct json_object *image);
+/* Adds what the machines of the project stand on.  sent: of each machine of the file, the url that
+ * the daemon was given (NULL: none).  That it can not be written is a warning: the machines are
+ * there. */
+void lock_record(
+    struct vmctl *ctl, struct lock *lock, const struct vmfile *vmfile, char *const *sent);
+
+#endif
