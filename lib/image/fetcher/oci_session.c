@@ -253,6 +253,8 @@ oci_session_try(struct oci_session *session, const struct http_request *request,
 	while (rc == 0) {
 		asked.authorization = oci_session_authorization(session, request->url);
 		rc = http_perform(session->http, &asked, &reply, err);
+		if (rc == E_LIMIT)
+			err_wrap(err, "%s", what);
 		if (rc != 0 || reply.status != 401)
 			break;
 		rc = oci_session_login(session, &reply, what, err);
