@@ -13,9 +13,12 @@
  * every layer that this host has:
  *   landlock  the program and its libraries read-only, the named files, nothing else
  *   netns     an empty network namespace (with a user namespace when not root)
- *   seccomp   no sockets but AF_UNIX, no new programs, no mounts, no tracing
- *   limits    processor time, address space, file size, no core dumps; no new privileges
- * What is missing is told (jail_layers) and never an error; a layer that is there and fails is. */
+ *   seccomp   no sockets but pairs, no new programs or processes (threads are fine), no signals to
+ *             others, no mounts, no tracing, no changes of owners and modes by path
+ *   limits    processor time, address space, file size, no core dumps; root keeps the right to
+ *             open others' files and no other
+ * What is missing is told (jail_layers) and never an error; a layer that is there and fails is.
+ * No new privileges are to be had in any case. */
 
 enum jail_layer { JAIL_LANDLOCK = 1, JAIL_NETNS = 2, JAIL_SECCOMP = 4, JAIL_LIMITS = 8 };
 
@@ -28,16 +31,19 @@ struct jail {
 };
 
 /* process_run (lib/base/process.h) inside of the jail, through the program vmm-jail (beside this
- * one, or VMM_JAIL).  argv[0] is looked up in PATH here.  On a worker. */
+ * one, or VMM_JAIL).  argv[0] is looked up in PATH here; it can not be a script.  The paths have to
+ * be there already: one that is not gives no right.  The tool is killed when the calling thread
+ * ends.  On a worker. */
 int jail_run(const struct jail *jail, const char *const *argv, const void *input, size_t input_len,
     size_t out_max, uint64_t timeout_ms, struct job *job, struct process_output *ret_output,
     struct err *err);
 /* The layers that work on this host, found out once by trying (any thread). */
 unsigned jail_layers(void);
-extern const char *const jail_layer_names[]; /* by bit: "landlock", "netns", "seccomp", "limits", NULL */
+extern const char *const jail_layer_names[]; /* by bit, then NULL */
 
-/* For processes that confine themselves (vmm-fetch): the same layers, on the caller.  network: may
- * reach servers, so no netns and no limit on sockets of the internet.  Gives up new privileges. */
+/* For processes that confine themselves (vmm-fetch): the same layers but netns, on the caller, before
+ * it has threads.  Root becomes an ordinary user 0.  network: may reach servers, so no limit on
+ * sockets of the internet. */
 struct jail_self {
 	const char *const *read, *const *write;
 	bool network;

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/process_platform.h"
 #include "lib/base/str.h"
@@ -65,6 +66,30 @@ process_find(const char *name)
 	return NULL;
 }
 
+char *
+process_find_ours(const char *name, const char *variable, const char *source_folder)
+{
+	/* Beside us; in a build tree, from daemon/ and from tests/unit/; installed. */
+	const struct {
+		const char *up, *folder;
+	} places[] = { { ".", "" }, { "..", source_folder }, { "../..", source_folder },
+		{ "../libexec/vmm", "" } };
+	const char *given = getenv(variable);
+	CLEANUP_FREE char *own = process_own_path(), *here = own != NULL ? fs_dirname(own) : NULL;
+	CLEANUP_FREE char *installed = xasprintf(VMM_LIBEXECDIR "/%s", name);
+
+	if (given != NULL)
+		return is_program(given) ? xstrdup(given) : NULL;
+	for (size_t i = 0; here != NULL && i < ARRAY_LEN(places); i++) {
+		CLEANUP_FREE char *path = xasprintf("%s/%s/%s/%s", here, places[i].up,
+		    places[i].folder, name);
+
+		if (is_program(path))
+			return fs_expand(path, NULL);
+	}
+	return is_program(installed) ? TAKE(installed) : NULL;
+}
+
 struct child_plan {
 	const char *program;
 	const struct process_spec *spec;
@@ -86,29 +111,36 @@ child_fail(int report_fd)
 	_exit(127);
 }
 
-static int
-limit_child(const struct child_plan *plan)
+int
+process_limit(const struct process_limits *limits)
 {
-	const struct process_limits *limits = plan->spec->limits;
-	struct rlimit core = { 0, 0 };
 	const struct {
 		int which;
 		uint64_t value;
 	} rows[] = {
-		{ RLIMIT_CPU, limits != NULL ? limits->cpu_seconds : 0 },
-		{ RLIMIT_AS, limits != NULL ? limits->address_space_bytes : 0 },
-		{ RLIMIT_FSIZE, limits != NULL ? limits->file_size_bytes : 0 },
+		{ RLIMIT_CPU, limits->cpu_seconds },
+		{ RLIMIT_AS, limits->address_space_bytes },
+		{ RLIMIT_FSIZE, limits->file_size_bytes },
 	};
+	struct rlimit core = { 0, 0 };
 
-	if (plan->set_nofile && setrlimit(RLIMIT_NOFILE, &plan->nofile) < 0)
-		return -1;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		struct rlimit limit = { rows[i].value, rows[i].value };
 
 		if (rows[i].value > 0 && setrlimit(rows[i].which, &limit) < 0)
 			return -1;
 	}
-	return limits != NULL ? setrlimit(RLIMIT_CORE, &core) : 0;
+	return setrlimit(RLIMIT_CORE, &core);
+}
+
+static int
+limit_child(const struct child_plan *plan)
+{
+	const struct process_limits *limits = plan->spec->limits;
+
+	if (plan->set_nofile && setrlimit(RLIMIT_NOFILE, &plan->nofile) < 0)
+		return -1;
+	return limits != NULL ? process_limit(limits) : 0;
 }
 
 /* Puts the descriptors at their numbers.  First all of them go above every target, so that no

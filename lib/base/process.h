@@ -35,10 +35,16 @@ struct process_spec {
 };
 
 char *process_find(const char *name); /* owned path of the program in PATH; NULL: none */
+/* Owned path of a program that belongs to this project: what the environment variable says, else
+ * beside this program, in its build tree (source_folder), or where it is installed; NULL: none. */
+char *process_find_ours(const char *name, const char *variable, const char *source_folder);
 /* The child has default signal dispositions, an empty mask and the descriptor limit that vmmd was
  * started with.  A program that can not be executed is an error here, not a child that exits 127.
  * ret_pidfd may be NULL.  Any thread. */
 int process_spawn(const struct process_spec *spec, pid_t *ret_pid, int *ret_pidfd, struct err *err);
+
+/* On the caller: these limits, and no core dumps.  0, or -1 with errno.  Async-signal-safe. */
+int process_limit(const struct process_limits *limits);
 
 /* ---- who is it ---- */
 
@@ -80,6 +86,7 @@ struct process_output {
 	/* Given, else zero: takes stdout as it comes, on the worker; then `out` stays empty. */
 	void (*heard)(void *arg, const char *data, size_t len);
 	void *heard_arg;
+	const char *name; /* how errors call the program; NULL: by argv[0] */
 	/* Found. */
 	char *out; /* owned, zero terminated */
 	size_t out_len;

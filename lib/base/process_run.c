@@ -187,13 +187,14 @@ process_run(const char *const *argv, const void *input, size_t input_len, size_t
     uint64_t timeout_ms, const struct process_limits *limits, struct job *job,
     struct process_output *ret_output, struct err *err)
 {
-	struct run run = { .name = fs_basename(argv[0]), .input = input, .input_left = input_len,
-		.out_max = out_max, .heard = ret_output->heard, .heard_arg = ret_output->heard_arg,
-		.in = -1, .out = -1, .err_fd = -1, .pidfd = -1, .job = job,
+	struct run run = { .input = input, .input_left = input_len, .out_max = out_max,
+		.heard = ret_output->heard, .heard_arg = ret_output->heard_arg, .in = -1,
+		.out = -1, .err_fd = -1, .pidfd = -1, .job = job,
 		.end_at_ms = clock_ms() + timeout_ms };
 	size_t over;
 	int rc;
 
+	run.name = ret_output->name != NULL ? ret_output->name : fs_basename(argv[0]);
 	rc = start(&run, argv, limits, err);
 	while (rc == 0 && (run.pidfd >= 0 || run.out >= 0 || run.err_fd >= 0))
 		rc = turn(&run, err);
