@@ -9,6 +9,7 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/image/reference.h"
 #include "lib/model/field.h"
 #include "lib/model/spec.h"
 #include "lib/vmfile/problems.h"
@@ -201,12 +202,32 @@ convert_env(struct convert *c, const struct node *node, const char *path, json_o
 static bool
 file_name(const char *word)
 {
-	static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".iso", ".zst", ".xz", ".gz",
-		".bz2" };
+	static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".iso", ".zst", ".xz",
+		".gz", ".bz2" };
 
 	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
 		if (str_ends(word, suffixes[i]))
 			return true;
+	return false;
+}
+
+static bool
+check_url(struct convert *c, const struct node *node, const char *path)
+{
+	struct err err = ERR_INIT;
+	enum image_ref_kind kind;
+
+	if (node->kind != NODE_SCALAR || node->len == 0)
+		return true; /* lib/model has the words */
+	if (image_ref_kind(node->text, &kind, &err) == 0) {
+		if (kind != IMAGE_REF_PATH)
+			return true;
+		err_set(&err, E_VMFILE, "the image is a file");
+		err_hint(&err, "write path: instead of url:");
+	}
+	marks_add(c->marks, path, node, true);
+	problems_addf(c->problems, node->line, node->column, err.hint[0] != '\0' ? err.hint : NULL,
+	    "'%s': %s", last_part(path), err.msg);
 	return false;
 }
 
@@ -225,15 +246,16 @@ convert_image_word(struct convert *c, const struct node *node, const char *path,
 	if (!convert_text(c, node, path, &text) || text == NULL)
 		return false;
 	*ret = json_object_new_object();
-	if (strstr(node->text, "://") != NULL) {
-		json_object_object_add(*ret, "url", text);
-		return true;
-	}
 	full = fs_expand(node->text, c->dir);
-	if (strchr(node->text, '/') == NULL && node->text[0] != '~' &&
-	    (strchr(node->text, ':') != NULL || (!file_name(node->text) && !fs_exists(full)))) {
+	if (strstr(node->text, "://") != NULL ||
+	    (strchr(node->text, '/') == NULL && node->text[0] != '~' &&
+		(strchr(node->text, ':') != NULL ||
+		    (!file_name(node->text) && !fs_exists(full))))) {
 		json_object_object_add(*ret, "url", text);
-		return true;
+		if (check_url(c, node, path))
+			return true;
+		json_object_put(*ret);
+		return false;
 	}
 	json_object_put(text);
 	json_object_object_add(*ret, "path", json_object_new_string(full));
@@ -357,7 +379,6 @@ foreign_key(struct convert *c, const struct node *key)
 		const char *key, *hint;
 	} known[] = {
 		{ "name", "the machine's name is its key under 'vms'" },
-		{ "image-url", "'image' takes the path of a file" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
@@ -368,6 +389,28 @@ foreign_key(struct convert *c, const struct node *key)
 		return true;
 	}
 	return false;
+}
+
+/* Machines of the original have either. */
+static const char *const image_keys[] = { "image", "image-url" };
+
+/* The key under which lib/model knows it; NULL: it stands there twice, which was reported. */
+static const char *
+model_key(struct convert *c, const struct node *map, const struct node *key)
+{
+	bool other = str_eq(key->text, image_keys[1]);
+
+	if (!other && !str_eq(key->text, image_keys[0]))
+		return key->text;
+	for (size_t i = 0; map->items[i] != key; i += 2) {
+		if (!str_eq(map->items[i]->text, image_keys[!other]))
+			continue;
+		problems_addf(c->problems, key->line, key->column, "give one of them",
+		    "'%s' means the same as '%s' in line %u", image_keys[other], image_keys[!other],
+		    map->items[i]->line);
+		return NULL;
+	}
+	return image_keys[0];
 }
 
 static const struct field *
@@ -394,17 +437,24 @@ convert_object(struct convert *c, const struct field *fields, const struct node 
 
 	for (size_t i = 0; i + 1 < node->count; i += 2) {
 		const struct node *key = node->items[i], *value = node->items[i + 1];
-		CLEANUP_FREE char *name = shown(key), *at = xasprintf("%s.%s", path, name);
-		const struct field *field = find_row(fields, key->text);
+		const char *known = machine ? model_key(c, node, key) : key->text;
+		CLEANUP_FREE char *name = shown(key), *at = NULL;
+		const struct field *field;
 		json_object *json = NULL;
 
-		if (machine && foreign_key(c, key))
+		if (known == NULL || (machine && foreign_key(c, key)))
 			continue;
+		at = xasprintf("%s.%s", path, known != key->text ? known : name);
+		field = find_row(fields, known);
 		if (fields == vm_image_fields && str_eq(key->text, "path")) {
 			if (!convert_file(c, value, at, &json))
-				continue;
+				json = json_object_new_string(c->dir); /* there is one */
 			marks_add(c->marks, at, value, false);
-		/* lib/model complains about the unknown key and the missing value: at the key. */
+		} else if (fields == vm_image_fields && str_eq(key->text, "url") &&
+			   !check_url(c, value, at)) {
+			continue;
+			/* lib/model complains about the unknown key and the missing value: at the
+			 * key. */
 		} else if (field == NULL) {
 			marks_add(c->marks, at, key, false);
 		} else if (!convert_value(c, field, value, at, &json)) {
@@ -412,7 +462,7 @@ convert_object(struct convert *c, const struct field *fields, const struct node 
 		} else {
 			marks_add(c->marks, at, json != NULL ? value : key, false);
 		}
-		json_object_object_add(object, key->text, json);
+		json_object_object_add(object, known, json);
 	}
 	return object;
 }

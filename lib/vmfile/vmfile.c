@@ -113,7 +113,7 @@ check_machine(struct load *load, json_object *json, const char *prefix, struct v
 	if (!spec->image.present && spec->backend != BACKEND_NOOP &&
 	    !json_object_object_get_ex(json, "image", NULL)) {
 		err_set(&err, E_VMFILE, "is missing");
-		err_hint(&err, "give the path of a disk image");
+		err_hint(&err, "give a file, a URL or a name such as debian:12");
 		on_problem(load, image, &err);
 	}
 }

@@ -73,8 +73,9 @@ static const struct {
 	{ "vms:\n  web:\n    image: a\n    vcpu: 2\n", F "4:5: unknown key 'vcpu' (did you mean 'vcpus'?)\n" },
 	{ VM "    cloud_init: {}\n", F "4:5: unknown key 'cloud_init' (did you mean 'cloud-init'?)\n" },
 	{ VM "    name: x\n", F "4:5: unknown key 'name' (the machine's name is its key under 'vms')\n" },
-	{ "vms:\n  web:\n    image-url: http://x/y\n", F "2:3: 'image' is missing (give the path of a disk image)\n"
-	  F "3:5: unknown key 'image-url' ('image' takes the path of a file)\n" },
+	{ VM "    image-url: https://x/y\n", F "4:5: 'image-url' means the same as 'image' in line 3 (give one of them)\n" },
+	{ "vms:\n  web:\n    image-url: https://x/y\n    image: a\n", F "4:5: 'image' means the same as 'image-url' in line 3 (give one of them)\n" },
+	{ "vms:\n  web:\n    image-ulr: https://x/y\n    image: a\n", F "3:5: unknown key 'image-ulr' (did you mean 'image'?)\n" },
 	{ VM "    vcpus: 1\n    vcpus: 2\n", F "5:5: 'vcpus' is given twice; the first is in line 4\n" },
 	{ VM "  web:\n    image: b\n", F "4:3: 'web' is given twice; the first is in line 2\n" },
 	{ VM "    ? [a]\n    : b\n", F "4:7: a key must be a word, not a list\n" },
@@ -92,9 +93,17 @@ static const struct {
 	/* machines */
 	{ "vms:\n  web:\n", F "2:3: 'web' has no settings\n" },
 	{ "vms:\n  web: small\n", F "2:3: 'web' must be a mapping of settings\n" },
-	{ "vms:\n  web: {}\n", F "2:3: 'image' is missing (give the path of a disk image)\n" },
+	{ "vms:\n  web: {}\n", F "2:3: 'image' is missing (give a file, a URL or a name such as debian:12)\n" },
 	{ "vms:\n  web:\n    image: {path: a, url: b}\n", F "3:27: 'image.url' can not stand beside a file (give one of them)\n" },
 	{ "vms:\n  web:\n    image: {url: b, sha256: abc}\n", F "3:29: 'image.sha256' must not be that short\n" },
+	{ "vms:\n  web:\n    image: {url: ./a.img}\n", F "3:18: 'url': the image is a file (write path: instead of url:)\n" },
+	{ "vms:\n  web:\n    image: {url: 'a\\b'}\n", F "3:18: 'url': 'a\\b' can not be the name of an image (a name has letters, digits, '.', '_' and '-', begins with a letter or digit, and may have one ':version' of the same)\n" },
+	{ "vms:\n  web:\n    image: {name: x}\n", F "3:12: 'image.url' is missing (say where the image is)\n" },
+	{ "vms:\n  web:\n    image: {path: a, checksums: 'https://h/S'}\n", F "3:33: 'image.checksums' belongs to a URL (use sha256 or sha512)\n" },
+	{ "vms:\n  web:\n    image: {path: 'https://h/x'}\n", F "3:19: 'path' takes the path of a file, not a URL (fetch the file first and give its path)\n" },
+	{ "vms:\n  web:\n    image: {url: 'https://h/x', format: vdi}\n", F "3:41: 'image.format' is neither qcow2 nor raw (convert others with qemu-img)\n" },
+	{ "vms:\n  web:\n    image: ftp://h/x\n", F "3:12: 'image': images do not come from 'ftp://' (https://, http:// and oci:// are taken)\n" },
+	{ "vms:\n  web:\n    image-url: oci://x\n", F "3:16: 'image': the reference does not begin with a registry (write oci://registry/repository:tag, with docker.io for Docker Hub)\n" },
 	{ "vms:\n  web:\n    image: ~root/a\n", F "3:12: 'image' can not start with another user's '~' (write the path out, or ./~name for a file of that name)\n" },
 	{ "vms:\n  web:\n    image: ''\n", F "3:12: 'image' must not be empty\n" },
 	{ "vms:\n  web:\n    image: \"a\\0b\"\n", F "3:12: holds a zero byte\n" },
@@ -164,7 +173,7 @@ static const struct {
 	{ "vms:\n  a: &a\n    image: x\n    vcpus: 0\n  b:\n    <<: *a\n    memroy: 1\n",
 	  F "4:12: 'vcpus': 0 is too small: the least is 1\n" F "7:5: unknown key 'memroy' (did you mean 'memory'?)\n" },
 	{ "vms:\n  a:\n    memory: no\n    disk: x\n  B:\n    image: x\nfoo: 1\n",
-	  F "2:3: 'image' is missing (give the path of a disk image)\n"
+	  F "2:3: 'image' is missing (give a file, a URL or a name such as debian:12)\n"
 	  F "3:13: 'memory' must be a number, but no is a boolean in YAML\n"
 	  F "4:11: 'disk': 'x' is not a size (write a number with a unit, such as 512MiB or 10GiB)\n"
 	  F "5:3: 'B' is not a name for a machine (use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end)\n"
@@ -274,6 +283,55 @@ START_TEST(vmfile__merge_key__own_keys_win)
 }
 END_TEST
 
+START_TEST(vmfile__images__from_anywhere)
+{
+	static const char hex[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	static const struct {
+		const char *word, *path, *url;
+	} words[] = {
+		{ "debian:12", NULL, "debian:12" },
+		{ "golden", NULL, "golden" },
+		{ "alpine:3.20", NULL, "alpine:3.20" },
+		{ "https://h/x.qcow2.zst?a=1", NULL, "https://h/x.qcow2.zst?a=1" },
+		{ "oci://ghcr.io/a/b:1", NULL, "oci://ghcr.io/a/b:1" },
+		{ "golden.qcow2", "/p/golden.qcow2", NULL },
+		{ "sub/golden", "/p/sub/golden", NULL },
+		{ "./debian", "/p/debian", NULL },
+	};
+	CLEANUP_FREE char *text = xasprintf(
+	    "vms: {a: {image: {url: 'https://h/x', sha256: '%s', sha512: '%s%s',\n"
+	    " checksums: 'https://h/SHA256SUMS', format: raw, name: mine, insecure-http: true}}}",
+	    hex, hex, hex);
+	struct vmfile *f = good(text);
+	const struct image_spec *image = &vmfile_vm(f, 0)->image;
+
+	ck_assert_str_eq(image->url, "https://h/x");
+	ck_assert_str_eq(image->sha256, hex);
+	ck_assert_uint_eq(strlen(image->sha512), 128);
+	ck_assert_str_eq(image->checksums, "https://h/SHA256SUMS");
+	ck_assert_str_eq(image->format, "raw");
+	ck_assert_str_eq(image->name, "mine");
+	ck_assert(image->insecure_http);
+	vmfile_destroy(f);
+	f = good("vms: {a: {image: {path: sub/x.img, name: mine}}}");
+	ck_assert_str_eq(vmfile_vm(f, 0)->image.file.path, "/p/sub/x.img");
+	ck_assert_str_eq(vmfile_vm(f, 0)->image.name, "mine");
+	vmfile_destroy(f);
+	for (size_t i = 0; i < 2 * ARRAY_LEN(words); i++) {
+		const char *path = words[i / 2].path;
+		CLEANUP_FREE char *one = xasprintf("vms: {a: {%s: '%s'}}",
+		    i % 2 != 0 ? "image-url" : "image", words[i / 2].word);
+
+		f = good(one);
+		image = &vmfile_vm(f, 0)->image;
+		ck_assert_msg(str_eq(image->url, words[i / 2].url), "%s", one);
+		ck_assert_msg(path == NULL ? image->file.kind == FILE_NONE
+					   : str_eq(image->file.path, path), "%s", one);
+		vmfile_destroy(f);
+	}
+}
+END_TEST
+
 START_TEST(vmfile__noop__needs_no_image)
 {
 	CLEANUP_FREE char *own = problems_of("vms: {a: {backend: noop}}", 25, BACKEND_DEFAULT);
@@ -282,7 +340,7 @@ START_TEST(vmfile__noop__needs_no_image)
 
 	ck_assert_str_eq(own, "");
 	ck_assert_str_eq(given, "");
-	ck_assert_str_eq(other, F "1:7: 'image' is missing (give the path of a disk image)\n");
+	ck_assert_str_eq(other, F "1:7: 'image' is missing (give a file, a URL or a name such as debian:12)\n");
 }
 END_TEST
 
@@ -411,6 +469,7 @@ main(void)
 	UNIT_CASE(s, vmfile__whole_example__read);
 	UNIT_CASE(s, vmfile__home__expanded);
 	UNIT_CASE(s, vmfile__merge_key__own_keys_win);
+	UNIT_CASE(s, vmfile__images__from_anywhere);
 	UNIT_CASE(s, vmfile__noop__needs_no_image);
 	UNIT_CASE(s, vmfile__billion_laughs__bounded);
 	UNIT_CASE(s, vmfile__limits__told);
