@@ -263,7 +263,7 @@ on_source_row(void *arg, const char *id, const char *doc)
 /* ---- the folder ---- */
 
 /* A file in the folder without a row: the database is older than the file. */
-static void
+static bool
 adopt(struct image_store *images, const char *file, const char *hex)
 {
 	CLEANUP_FREE char *path = fs_join(images->dir, file);
@@ -273,11 +273,13 @@ adopt(struct image_store *images, const char *file, const char *hex)
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || disk_inspect(fd, path, &take.header, &err) != 0)
-		return;
+		return false;
 	memcpy(take.hex, hex, sizeof(take.hex));
 	take.file_bytes = (uint64_t)st.st_size;
-	if (images_add(images, &take, NULL, &err) == 0)
-		log_debug("images: '%s' had no row", path);
+	if (images_add(images, &take, NULL, &err) != 0)
+		return false;
+	log_debug("images: '%s' had no row", path);
+	return true;
 }
 
 /* A removal that was under way: it had been asked for, so it is ended. */
@@ -302,6 +304,7 @@ tidy(struct image_store *images, struct err *err)
 {
 	DIR *dir = opendir(images->dir);
 	struct dirent *found;
+	bool adopted = false;
 
 	if (dir == NULL)
 		return err_errno(err, E_IO, errno, "can not read the folder '%s'", images->dir);
@@ -318,11 +321,12 @@ tidy(struct image_store *images, struct err *err)
 
 			if (is_hex(hex, SHA256_HEX, SHA256_HEX) &&
 			    images_by_digest(images, digest) == NULL)
-				adopt(images, name, hex);
+				adopted = adopt(images, name, hex) || adopted;
 		}
 	}
 	closedir(dir);
-	return 0;
+	/* Its name may be younger than the last time that the folder was written. */
+	return adopted ? fs_sync_dir(images->dir, err) : 0;
 }
 
 int

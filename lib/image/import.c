@@ -112,19 +112,18 @@ work_run(struct job *job, void *data)
 /* The copy gets its name and its row in one turn of the loop, and only when somebody waits for it:
  * whatever was removed or taken meanwhile, a row has its file, and a file its row. */
 static int
-keep(struct work *work, const char *digest, struct err *err)
+keep(struct work *work, struct err *err)
 {
 	struct image_store *images = work->images;
 	struct take *take = &work->take;
-	CLEANUP_FREE char *path = NULL;
+	CLEANUP_FREE char *path = xasprintf("%s/" IMAGE_PREFIX "%s", take->dir, take->hex);
+	bool ours = !fs_exists(path);
 	int rc = images_place(images, take->tmp, take->hex, take->file_bytes, take->damaged, err);
 
 	if (rc == 0)
 		rc = images_add(images, take, take->settled ? work->key : NULL, err);
-	if (rc != 0 && images_by_digest(images, digest) == NULL) {
-		path = xasprintf("%s/" IMAGE_PREFIX "%s", take->dir, take->hex);
+	if (rc != 0 && ours)
 		unlink(path);
-	}
 	return rc;
 }
 
@@ -141,7 +140,7 @@ work_done(void *data)
 		TAILQ_REMOVE(&images->works, work, link);
 	if (images != NULL && err.code == E_OK && !TAILQ_EMPTY(&work->waiters)) {
 		digest = xasprintf("sha256:%s", work->take.hex);
-		keep(work, digest, &err);
+		keep(work, &err);
 	}
 	while ((import = TAILQ_FIRST(&work->waiters)) != NULL)
 		settle(import, err.code == E_OK ? digest : NULL, &err);
