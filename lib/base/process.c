@@ -44,15 +44,9 @@ is_program(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
-char *
-process_find(const char *name)
+static char *
+find_in(const char *path, const char *name)
 {
-	const char *path = getenv("PATH");
-
-	if (strchr(name, '/') != NULL)
-		return is_program(name) ? xstrdup(name) : NULL;
-	if (path == NULL)
-		path = "/usr/local/bin:/usr/bin:/bin";
 	while (*path != '\0') {
 		size_t len = strcspn(path, ":");
 		char *candidate = xasprintf("%.*s/%s", (int)len, path, name);
@@ -64,6 +58,19 @@ process_find(const char *name)
 		path += len + (path[len] == ':');
 	}
 	return NULL;
+}
+
+char *
+process_find(const char *name)
+{
+	const char *path = getenv("PATH");
+	char *found;
+
+	if (strchr(name, '/') != NULL)
+		return is_program(name) ? xstrdup(name) : NULL;
+	found = find_in(path != NULL ? path : "/usr/local/bin:/usr/bin:/bin", name);
+	/* People's PATH often lacks what was made for administrators. */
+	return found != NULL ? found : find_in("/usr/local/sbin:/usr/sbin:/sbin", name);
 }
 
 char *

@@ -34,7 +34,7 @@ struct process_spec {
 	const struct process_limits *limits; /* NULL: none of its own */
 };
 
-char *process_find(const char *name); /* owned path of the program in PATH; NULL: none */
+char *process_find(const char *name); /* owned path, in PATH or the sbin folders; NULL: none */
 /* Owned path of a program that belongs to this project: what the environment variable says, else
  * beside this program, in its build tree (source_folder), or where it is installed; NULL: none. */
 char *process_find_ours(const char *name, const char *variable, const char *source_folder);

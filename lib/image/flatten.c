@@ -19,7 +19,7 @@
 #include "lib/image/tool.h"
 #include "lib/image/work.h"
 
-enum { SECTOR = 512, SPACE_LEFT = 64 << 20, LAYERS_MAX = 64 };
+enum { SECTOR = 512, SPACE_LEFT = 64 << 20, LAYERS_MAX = 32 };
 
 struct flatten {
 	const struct disk_layer *layers;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/base/fs.h"
+#include "lib/base/jail.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/process.h"
@@ -16,9 +17,6 @@
 enum { OUT_MAX = 4 << 20, LEAST_SECONDS = 300, SECOND_BYTES = 4 << 20 };
 /* Threads of a program reserve much more than they use. */
 #define ADDRESS_SPACE_BYTES (8ULL << 30)
-
-/* Not in the PATH of people on every system. */
-static const char *const folders[] = { "/usr/sbin", "/sbin", "/usr/local/sbin" };
 
 static const struct {
 	const char *program, *package;
@@ -30,51 +28,25 @@ static const struct {
 	{ "sfdisk", "fdisk" },
 };
 
-static int
-find(const char *name, char **ret_path, struct err *err)
-{
-	char *path = process_find(name);
-
-	for (size_t i = 0; path == NULL && i < ARRAY_LEN(folders); i++) {
-		CLEANUP_FREE char *candidate = fs_join(folders[i], name);
-
-		path = process_find(candidate);
-	}
-	if (path != NULL) {
-		*ret_path = path;
-		return 0;
-	}
-	err_set(err, E_NOT_FOUND, "the program '%s' was not found", name);
-	for (size_t i = 0; i < ARRAY_LEN(packages); i++) {
-		if (str_eq(packages[i].program, name))
-			err_hint(err, "it is in the package %s", packages[i].package);
-	}
-	return E_NOT_FOUND;
-}
-
 int
 tool_run(const struct tool *tool, struct job *job, struct process_output *ret_output,
     struct err *err)
 {
 	uint64_t seconds = LEAST_SECONDS + tool->work_bytes / SECOND_BYTES;
-	struct process_limits limits = {
-		.cpu_seconds = seconds,
-		.address_space_bytes = ADDRESS_SPACE_BYTES,
-		.file_size_bytes = tool->file_bytes,
+	struct jail jail = {
+		.read = tool->read,
+		.write = tool->write,
+		.limits = { seconds, ADDRESS_SPACE_BYTES, tool->file_bytes },
 	};
-	CLEANUP_FREE const char **argv = NULL;
-	CLEANUP_FREE char *program = NULL;
-	size_t count = 0;
-	int rc = find(tool->argv[0], &program, err);
+	int rc = jail_run(&jail, tool->argv, tool->input,
+	    tool->input != NULL ? strlen(tool->input) : 0, OUT_MAX, seconds * 1000, job, ret_output,
+	    err);
 
-	if (rc != 0)
-		return rc;
-	while (tool->argv[count] != NULL)
-		count++;
-	argv = xmemdup(tool->argv, (count + 1) * sizeof(*argv));
-	argv[0] = program;
-	return process_run(argv, tool->input, tool->input != NULL ? strlen(tool->input) : 0, OUT_MAX,
-	    seconds * 1000, &limits, job, ret_output, err);
+	for (size_t i = 0; rc == E_NOT_FOUND && i < ARRAY_LEN(packages); i++) {
+		if (str_eq(packages[i].program, tool->argv[0]))
+			err_hint(err, "it is in the package %s", packages[i].package);
+	}
+	return rc;
 }
 
 int

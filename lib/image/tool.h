@@ -15,7 +15,7 @@ struct json_object;
 struct process_output;
 
 struct tool {
-	const char *const *argv;  /* argv[0] is looked for in PATH and in the folders of root */
+	const char *const *argv;  /* argv[0]: a name */
 	const char *const *read;  /* files that it reads; NULL-terminated, NULL: none */
 	const char *const *write; /* files that it changes */
 	const char *input;	  /* NULL: none */
