@@ -77,12 +77,12 @@ static int
 read_token(const struct http_reply *reply, char **ret_authorization, struct err *err)
 {
 	CLEANUP_JSON json_object *doc =
-	    oci_json(reply->body, reply->body_len, "the token server's answer", err);
+	    oci_json(reply->body, reply->body_len, "the token server's answer", NULL);
 	const char *token = NULL;
 	size_t len = 0;
 
 	if (doc == NULL)
-		return err != NULL ? (int)err->code : E_IMAGE;
+		return err_set(err, E_FAILED, "the token server's answer is not JSON");
 	token = json_string(doc, "token");
 	if (token == NULL || *token == '\0')
 		token = json_string(doc, "access_token");

@@ -261,10 +261,9 @@ check_blob(const struct blob *blob, const struct sink_result *result, struct err
 }
 
 static int
-fetch_blob(struct http *http, struct blob *blob, struct err *err)
+fetch_once(struct http *http, struct blob *blob, const char *url, struct err *err)
 {
 	const struct fetch_order *order = blob->session.order;
-	CLEANUP_FREE char *url = oci_session_url(&blob->session, "blobs", order->digest);
 	const struct transfer_source source = { .url = url,
 		.immutable = true,
 		.length = order->blob_bytes,
@@ -279,6 +278,23 @@ fetch_blob(struct http *http, struct blob *blob, struct err *err)
 	if (rc == 0)
 		event_done(order, &result.sink, NULL, NULL, url);
 	transfer_result_done(&result);
+	return rc;
+}
+
+static int
+fetch_blob(struct http *http, struct blob *blob, struct err *err)
+{
+	CLEANUP_FREE char *url =
+	    oci_session_url(&blob->session, "blobs", blob->session.order->digest);
+	bool part = sink_body_bytes(blob->sink) > 0;
+	int rc = fetch_once(http, blob, url, err);
+
+	/* It may be what an earlier process left that is damaged. */
+	if (rc == E_IMAGE && part) {
+		rc = sink_restart(blob->sink, err);
+		if (rc == 0)
+			rc = fetch_once(http, blob, url, err);
+	}
 	return rc;
 }
 

@@ -115,7 +115,9 @@ prepare(struct push *push, struct err *err)
 		   : err_set(err, E_PARAMS, "the order's digest makes no sense");
 }
 
-/* HEAD; ret_digest: what the registry calls it, or NULL. */
+/* HEAD; ret_digest: what the registry calls it, or NULL.  Any refusal means that it is not there:
+ * registries refuse so what they do not have, and where it matters, what follows is refused, too.
+ */
 static int
 is_there(struct push *push, const char *kind, const char *name, bool *ret_there, char **ret_digest,
     struct err *err)
@@ -130,8 +132,6 @@ is_there(struct push *push, const char *kind, const char *name, bool *ret_there,
 	struct http_reply reply = { 0 };
 	int rc = oci_session_call(&push->session, &request, push->what, &reply, err);
 
-	if (rc == 0 && reply.status != 404)
-		rc = oci_session_status(&push->session, &reply, push->what, err);
 	if (rc == 0) {
 		*ret_there = reply.status == 200;
 		if (ret_digest != NULL)
@@ -204,11 +204,13 @@ upload(struct push *push, const struct blob *blob, struct err *err)
 	struct err why = ERR_INIT;
 	uint64_t after_ms = 0;
 	bool there = false;
-	int rc = is_there(push, "blobs", blob->digest, &there, NULL, err);
+	int rc;
 
-	if (rc != 0 || there)
-		return rc;
 	for (unsigned attempt = 1;; attempt++) {
+		/* Asked before each try: only the answer to the last one may be missing. */
+		rc = is_there(push, "blobs", blob->digest, &there, NULL, err);
+		if (rc != 0 || there)
+			return rc;
 		rc = upload_once(push, blob, &after_ms, &why);
 		if (rc == 0 || !http_is_temporary(&why) || attempt >= push->order->attempts)
 			break;
