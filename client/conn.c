@@ -140,7 +140,7 @@ send_all(struct conn *conn, const char *data, size_t len, const int *fds, size_t
 			return lost(err);
 		if (n < 0)
 			return err_errno(err, E_NO_DAEMON, errno, "can not send to vmmd");
-		if (n > 0) {
+		if (n > 0 && carried > 0) {
 			fds += carried;
 			fd_count -= carried;
 		}
