@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MPL-2.0
+"""The store of images under contention: whatever is removed, taken and killed at the same time, a
+machine has its image, an image its file, and nothing else is left."""
+
+import hashlib
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+
+from harness import Failure, Host, RpcError, check, equal, run, wait_until
+
+MIB = 1 << 20
+host = Host(base=tempfile.mkdtemp(prefix="vmm-e2e-images-"))
+sources = os.path.join(host.dir, "sources")
+images = os.path.join(host.data, "images")
+os.makedirs(sources)
+
+
+def source(name, content, mib=1):
+    path = os.path.join(sources, name)
+    with open(path, "wb") as f:
+        f.write(content)
+        f.truncate(mib * MIB)
+    return path
+
+
+def stored():
+    """What lies in the folder; a part of a transfer would be one, too."""
+    return sorted(os.listdir(images))
+
+
+def whole():
+    """Every image has a file with the bytes of its name, and every file is an image's."""
+    rows = host.call("image.list")["images"]
+    equal(stored(), sorted(os.path.basename(row["path"]) for row in rows), "files and rows")
+    for row in rows:
+        with open(row["path"], "rb") as f:
+            equal("sha256:" + hashlib.sha256(f.read()).hexdigest(), row["digest"])
+    return {row["digest"] for row in rows}
+
+
+def settle():
+    wait_until("what was begun to be settled", lambda: all(
+        "operation" not in vm for vm in host.call("vm.list")["vms"]), 60)
+
+
+def check_machines():
+    have = whole()
+    for vm in host.call("vm.list")["vms"]:
+        check(vm["image"]["digest"] in have, f"{vm['name']} lost its image")
+
+
+def clear():
+    settle()
+    for name in host.names():
+        host.call("vm.destroy", name=name, force=True)
+    for row in host.call("image.list")["images"]:
+        host.call("image.rm", image=row["digest"])
+    equal(stored(), [])
+
+
+class Crowd:
+    """Threads that do something again and again until told; what they must not see is told."""
+
+    def __init__(self):
+        self.ended = threading.Event()
+        self.wrong = []
+        self.threads = []
+
+    def add(self, work, *allowed):
+        def repeat():
+            rounds = 0
+            while not self.ended.is_set():
+                try:
+                    work(rounds)
+                except RpcError as e:
+                    if e.name not in allowed:
+                        self.wrong.append(f"{e.name}: {e}")
+                except (OSError, EOFError):
+                    return  # killed
+                except Failure as e:
+                    self.wrong.append(str(e))
+                rounds += 1
+            self.rounds = min(getattr(self, "rounds", rounds), rounds)
+
+        self.threads.append(threading.Thread(target=repeat))
+        self.threads[-1].start()
+
+    def end(self):
+        self.ended.set()
+        for thread in self.threads:
+            thread.join()
+        equal(self.wrong, [])
+
+
+def test_41_an_image_in_use_is_not_removed_by_any_path():
+    host.start()
+    crowd = Crowd()
+    twins = [source(f"twin{i}.raw", b"the same") for i in range(3)]
+    made = []
+
+    def make(i, twin):
+        name = f"m{i}-{threading.get_ident() % 100000}"
+        vm = host.call("vm.create", name=name, backend="noop", image=twin)
+        # From here on it has an image, and nobody can take that away.
+        path = os.path.join(images, "sha256-" + vm["image"]["digest"].split(":")[1])
+        made.append(name)
+        check(os.path.exists(path), f"{name} has no image")
+        host.call("vm.start", name=name)
+        check(os.path.exists(path), f"{name} lost its image")
+        if i % 2:
+            host.call("vm.destroy", name=name, force=True)
+
+    def remove(_):
+        for row in host.call("image.list")["images"]:
+            host.call("image.rm", image=row["digest"])
+
+    for twin in twins:
+        # It may be removed between its arrival and the machine: that is told, and no harm.
+        crowd.add(lambda i, twin=twin: make(i, twin), "not_found")
+    crowd.add(remove, "not_found", "wrong_state", "busy")
+    crowd.add(lambda _: host.call("image.prune", all=True))
+    deadline = time.monotonic() + 5
+    wait_until("machines", lambda: len(made) > 60 or crowd.wrong or time.monotonic() > deadline, 60)
+    crowd.end()
+    check(len(made) > 10, f"only {len(made)} machines were made")
+    settle()
+    check_machines()
+    host.restart()
+    check_machines()
+    clear()
+
+
+def test_the_source_may_change_or_go():
+    path = source("mine.raw", b"as it was")
+    host.call("vm.create", name="kept", backend="noop", image=path)
+    digest = host.vm("kept")["image"]["digest"]
+    with open(path, "r+b") as f:
+        f.write(b"otherwise")
+    equal(whole(), {digest})
+    host.call("vm.create", name="new", backend="noop", image=path)
+    check(host.vm("new")["image"]["digest"] != digest, "the changed file is another image")
+    os.unlink(path)
+    shutil.rmtree(sources)
+    os.makedirs(sources)
+    check_machines()
+    host.call("vm.create", name="again", backend="noop", image=digest)
+    equal(host.vm("again")["image"]["digest"], digest)
+    clear()
+
+
+def test_kill_9_at_any_moment_leaves_nothing():
+    random.seed(40)
+    files = [source(f"f{i}.raw", str(i % 2).encode(), 16) for i in range(4)]
+    for attempt in range(8):
+        crowd = Crowd()
+        for i, path in enumerate(files):
+            crowd.add(lambda n, i=i, path=path: host.call(
+                "vm.create", name=f"k{attempt}-{i}-{n}", backend="noop", image=path), "not_found")
+        crowd.add(lambda _: [host.call("image.rm", image=row["digest"])
+                             for row in host.call("image.list")["images"]],
+                  "not_found", "wrong_state", "busy")
+        time.sleep(random.uniform(0, 0.3))  # any moment will do
+        host.kill()
+        crowd.end()
+        host.start()
+        settle()
+        check_machines()
+        for name in host.names():
+            host.call("vm.destroy", name=name, force=True)
+    clear()
+
+
+run(globals(), [host])
