@@ -119,7 +119,7 @@ fetch_token(struct oci_session *session, const char *realm, const char *service,
 	bool exchange = session->auth != NULL && session->auth->identity_token != NULL;
 	struct http_request request = { .method = "GET", .body_fd = -1, .max_body = ANSWER_MAX };
 	struct sbuf query = { 0 };
-	char *url, *basic = NULL;
+	char *url, *text, *basic = NULL;
 	int rc;
 
 	if (service != NULL)
@@ -128,23 +128,24 @@ fetch_token(struct oci_session *session, const char *realm, const char *service,
 	if (exchange) {
 		sbuf_adds(&query, "&grant_type=refresh_token&client_id=vmm-fetch&");
 		add_escaped(&query, "refresh_token", session->auth->identity_token);
+	}
+	request.body_len = query.len;
+	text = sbuf_take(&query);
+	if (exchange) {
 		request.method = "POST";
 		request.headers = &form;
 		request.header_count = 1;
-		request.body = query.data;
-		request.body_len = query.len;
+		request.body = text;
 		request.stay = true;
 		url = xstrdup(realm);
 	} else {
-		url =
-		    xasprintf("%s%c%s", realm, strchr(realm, '?') != NULL ? '&' : '?', query.data);
+		url = xasprintf("%s%c%s", realm, strchr(realm, '?') != NULL ? '&' : '?', text);
 		basic = http_basic(order, order->registry, order->repository);
 		request.authorization = basic;
 	}
 	request.url = url;
 	rc = ask(session, &request, ret_authorization, err);
-	explicit_bzero(query.data, query.len);
-	sbuf_done(&query);
+	http_secret_free(text);
 	http_secret_free(basic);
 	free(url);
 	return rc;
