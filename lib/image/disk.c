@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
- * A machine's disk: a qcow2 overlay made by qemu-img. */
+ * A machine's disk: a qcow2 overlay made by qemu-img, which runs in a jail and sees the two files
+ * alone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,8 +9,8 @@
 #include <unistd.h>
 
 #include "lib/base/fs.h"
+#include "lib/base/jail.h"
 #include "lib/base/mem.h"
-#include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/image/image.h"
 
@@ -82,10 +83,13 @@ check_size(uint64_t base_bytes, uint64_t size_bytes, struct err *err)
 }
 
 static int
-run_qemu_img(const char *const argv[], struct job *job, struct err *err)
+run_qemu_img(const char *const argv[], const char *base, const char *disk, struct job *job,
+    struct err *err)
 {
+	const char *const read[] = { base, NULL }, *const write[] = { disk, NULL };
+	const struct jail jail = { .read = read, .write = write, .limits = limits };
 	struct process_output output = { 0 };
-	int rc = process_run(argv, NULL, 0, OUT_MAX, TIMEOUT_MS, &limits, job, &output, err);
+	int rc = jail_run(&jail, argv, NULL, 0, OUT_MAX, TIMEOUT_MS, job, &output, err);
 
 	process_output_done(&output);
 	return rc;
@@ -98,8 +102,12 @@ create(const char *base, const char *format, const char *path, uint64_t size_byt
 	CLEANUP_FREE char *size = xasprintf("%llu", (unsigned long long)size_bytes);
 	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
 		base, path, size, NULL };
+	/* In the jail nothing can be made anew. */
+	CLEANUP_FD int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	return run_qemu_img(argv, job, err);
+	if (fd < 0)
+		return err_errno(err, E_IO, errno, "can not make '%s'", path);
+	return run_qemu_img(argv, base, path, job, err);
 }
 
 /* The mode and the last step: synced, and linked to its name only when that is free. */
@@ -161,7 +169,7 @@ put_on(const char *base, const char *format, const char *path, struct job *job, 
 	CLEANUP_FREE char *backing = NULL;
 	CLEANUP_FD int fd = -1;
 	struct disk_header header;
-	int rc = run_qemu_img(argv, job, err);
+	int rc = run_qemu_img(argv, base, path, job, err);
 
 	if (rc != 0)
 		return rc;
