@@ -1,0 +1,855 @@
+/* SPDX-License-Identifier: MPL-2.0
+ *
+ * The layers of a jail, each alone.  The jailed tool is this program again, which tries things and
+ * says what went; without any layer all of it goes. */
+#include "lib/base/jail.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <threads.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/fs.h"
+#include "lib/base/landlock.h"
+#include "lib/base/mem.h"
+#include "lib/base/str.h"
+#include "tests/unit/unit.h"
+
+enum { ALL = JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP | JAIL_LIMITS, EXEC_FD = 255, OUT_MAX = 65536 };
+enum { ABI_TRUNCATE = 3, ABI_TCP = 4, ABI_SCOPE = 6 };
+
+/* ---- the jailed side ---- */
+
+struct place { /* what is tried, as the first words of the tool */
+	char *dir;
+	int tcp_port, udp_port;
+	int outside; /* a process */
+};
+
+static bool
+can_open(const struct place *at, const char *name, int flags)
+{
+	CLEANUP_FREE char *path = fs_join(at->dir, name);
+	CLEANUP_FD int fd = open(path, flags, 0600);
+
+	return fd >= 0;
+}
+
+static bool
+try_read_named(const struct place *at)
+{
+	return can_open(at, "named", O_RDONLY);
+}
+
+static bool
+try_write_named(const struct place *at)
+{
+	return can_open(at, "target", O_RDWR | O_TRUNC);
+}
+
+static bool
+try_make_in_folder(const struct place *at)
+{
+	CLEANUP_FREE char *path = fs_join(at->dir, "folder/new");
+
+	return can_open(at, "folder/new", O_WRONLY | O_CREAT | O_EXCL) && unlink(path) == 0;
+}
+
+static bool
+try_read_secret(const struct place *at)
+{
+	return can_open(at, "secret", O_RDONLY);
+}
+
+static bool
+try_write_read_only(const struct place *at)
+{
+	return can_open(at, "named", O_WRONLY);
+}
+
+static bool
+try_write_elsewhere(const struct place *at)
+{
+	CLEANUP_FREE char *path = fs_join(at->dir, "elsewhere");
+
+	return can_open(at, "elsewhere", O_WRONLY | O_CREAT | O_EXCL) && unlink(path) == 0;
+}
+
+static bool
+try_truncate(const struct place *at)
+{
+	CLEANUP_FREE char *path = fs_join(at->dir, "named");
+
+	return truncate(path, 6) == 0;
+}
+
+static bool
+reaches(int type, int port)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	CLEANUP_FD int fd = socket(AF_INET, type, 0);
+
+	return fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0;
+}
+
+static bool
+try_tcp(const struct place *at)
+{
+	return reaches(SOCK_STREAM, at->tcp_port);
+}
+
+static bool
+try_udp(const struct place *at)
+{
+	return reaches(SOCK_DGRAM, at->udp_port);
+}
+
+static socklen_t
+unix_address(const struct place *at, bool abstract, struct sockaddr_un *ret_address)
+{
+	*ret_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)abstract +
+			   (size_t)snprintf(ret_address->sun_path + abstract, 100, "%s/socket", at->dir));
+}
+
+static bool
+reaches_unix(const struct place *at, bool abstract)
+{
+	struct sockaddr_un address;
+	socklen_t len = unix_address(at, abstract, &address);
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	return fd >= 0 && connect(fd, (struct sockaddr *)&address, len) == 0;
+}
+
+static bool
+try_unix(const struct place *at)
+{
+	return reaches_unix(at, false);
+}
+
+static bool
+try_unix_abstract(const struct place *at)
+{
+	return reaches_unix(at, true);
+}
+
+static bool
+try_unix_by_pair(const struct place *at)
+{
+	int pair[2], rc = socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+
+	if (rc == 0) {
+		close(pair[0]);
+		close(pair[1]);
+	}
+	return rc == 0;
+}
+
+static bool
+try_pair(const struct place *at)
+{
+	int pair[2], rc = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+
+	if (rc == 0) {
+		close(pair[0]);
+		close(pair[1]);
+	}
+	return rc == 0;
+}
+
+static bool
+ends_well(pid_t pid)
+{
+	int status = -1;
+
+	return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static bool
+try_fork(const struct place *at)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	return ends_well(pid);
+}
+
+static bool
+try_vfork(const struct place *at)
+{
+	pid_t pid = vfork();
+
+	if (pid == 0)
+		_exit(0);
+	return ends_well(pid);
+}
+
+static int
+in_thread(void *arg)
+{
+	return *(int *)arg;
+}
+
+static bool
+try_thread(const struct place *at)
+{
+	thrd_t thread;
+	int value = 7, result = 0;
+
+	return thrd_create(&thread, in_thread, &value) == thrd_success &&
+	       thrd_join(thread, &result) == thrd_success && result == value;
+}
+
+static bool
+try_signal(const struct place *at)
+{
+	return kill(at->outside, 0) == 0;
+}
+
+static bool
+try_signal_self(const struct place *at)
+{
+	signal(SIGUSR1, SIG_IGN);
+	return raise(SIGUSR1) == 0 && kill(getpid(), SIGUSR1) == 0;
+}
+
+static bool
+try_chmod(const struct place *at)
+{
+	CLEANUP_FREE char *path = fs_join(at->dir, "secret");
+
+	return chmod(path, 0644) == 0;
+}
+
+/* With senseless arguments: whoever is let through hears another reason. */
+static bool
+passes(long call)
+{
+	return syscall(call, -1L, -1L, -1L, -1L, -1L, -1L) >= 0 || errno != EPERM;
+}
+
+static bool
+try_ptrace(const struct place *at)
+{
+	return passes(SYS_ptrace);
+}
+
+static bool
+try_keyctl(const struct place *at)
+{
+	return passes(SYS_keyctl);
+}
+
+static bool
+try_unshare(const struct place *at)
+{
+	return passes(SYS_unshare);
+}
+
+static bool
+try_read_memory(const struct place *at)
+{
+	return passes(SYS_process_vm_readv);
+}
+
+static bool
+try_shared_memory(const struct place *at)
+{
+	return passes(SYS_shmat);
+}
+
+static bool
+try_io_uring(const struct place *at)
+{
+	return passes(SYS_io_uring_register);
+}
+
+static bool
+try_unknown_call(const struct place *at)
+{
+	return syscall(SYS_io_uring_setup + 500) >= 0 || errno == ENOSYS;
+}
+
+static bool
+try_raise_limit(const struct place *at)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) < 0)
+		return false;
+	return setrlimit(RLIMIT_FSIZE, &limit) == 0;
+}
+
+static bool
+try_core(const struct place *at)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max > 0;
+}
+
+/* Root's rights, but for the one to open files. */
+static bool
+try_rights(const struct place *at)
+{
+	CLEANUP_FREE char *text = NULL;
+
+	return fs_read("/proc/self/status", 65536, &text, NULL, NULL) == 0 &&
+	       strstr(text, "CapEff:\t0000000000000002\n") == NULL &&
+	       strstr(text, "CapEff:\t0000000000000000\n") == NULL;
+}
+
+static bool
+try_new_privileges(const struct place *at)
+{
+	return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
+}
+
+enum { NEVER = 1U << 8 }; /* refused with any layer, and with none */
+
+static const struct attempt {
+	const char *name;
+	bool (*run)(const struct place *at);
+	unsigned refused_by; /* layers */
+	int abi;	     /* Landlock refuses it from this version on */
+} attempts[] = {
+	/* what tools need */
+	{ "read-named", try_read_named, 0 },
+	{ "write-named", try_write_named, 0 },
+	{ "make-in-folder", try_make_in_folder, 0 },
+	{ "thread", try_thread, 0 },
+	{ "signal-self", try_signal_self, 0 },
+	{ "pair", try_pair, 0 },
+	{ "unknown-call", try_unknown_call, 0 },
+	/* files */
+	{ "read-secret", try_read_secret, JAIL_LANDLOCK },
+	{ "write-read-only", try_write_read_only, JAIL_LANDLOCK },
+	{ "write-elsewhere", try_write_elsewhere, JAIL_LANDLOCK },
+	{ "truncate", try_truncate, JAIL_LANDLOCK, ABI_TRUNCATE },
+	{ "chmod", try_chmod, JAIL_SECCOMP },
+	/* the network */
+	{ "tcp", try_tcp, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP, ABI_TCP },
+	{ "udp", try_udp, JAIL_NETNS | JAIL_SECCOMP },
+	{ "unix", try_unix, JAIL_SECCOMP },
+	{ "unix-by-pair", try_unix_by_pair, JAIL_SECCOMP },
+	{ "unix-abstract", try_unix_abstract, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP, ABI_SCOPE },
+	/* processes */
+	{ "fork", try_fork, JAIL_SECCOMP },
+	{ "vfork", try_vfork, JAIL_SECCOMP },
+	{ "signal", try_signal, JAIL_LANDLOCK | JAIL_SECCOMP, ABI_SCOPE },
+	{ "ptrace", try_ptrace, JAIL_SECCOMP },
+	{ "read-memory", try_read_memory, JAIL_SECCOMP },
+	{ "shared-memory", try_shared_memory, JAIL_SECCOMP },
+	/* the kernel */
+	{ "keyctl", try_keyctl, JAIL_SECCOMP },
+	{ "unshare", try_unshare, JAIL_SECCOMP },
+	{ "io-uring", try_io_uring, JAIL_SECCOMP },
+	{ "new-privileges", try_new_privileges, NEVER },
+	/* limits */
+	{ "raise-limit", try_raise_limit, JAIL_SECCOMP },
+	{ "core", try_core, JAIL_LIMITS },
+	{ "rights", try_rights, JAIL_LIMITS },
+};
+
+static int
+become(void)
+{
+	execl("/bin/echo", "echo", "exec=yes", (char *)NULL);
+	printf("exec=no\n");
+	return 0;
+}
+
+/* The descriptor by which the jail let this program begin must not be there again. */
+static int
+become_by_descriptor(void)
+{
+	static char *const argv[] = { (char *)(uintptr_t) "echo", (char *)(uintptr_t) "exec=yes", NULL };
+	struct rlimit limit = { 1024, 1024 };
+	int fd = open("/bin/echo", O_PATH);
+
+	setrlimit(RLIMIT_NOFILE, &limit);
+	printf("there=%s\n", fcntl(EXEC_FD, F_GETFD) >= 0 ? "yes" : "no");
+	printf("again=%s\n", dup2(fd, EXEC_FD) >= 0 ? "yes" : "no");
+	fflush(stdout);
+	syscall(SYS_execveat, EXEC_FD, "", argv, environ, AT_EMPTY_PATH);
+	syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
+	printf("exec=no\n");
+	return 0;
+}
+
+static int
+spin(void)
+{
+	volatile unsigned turns = 0;
+	time_t end = time(NULL) + 20;
+
+	while (time(NULL) < end)
+		turns = turns + 1;
+	printf("spun=yes\n");
+	return 0;
+}
+
+static int
+grow(void)
+{
+	void *p = malloc((size_t)1 << 30);
+
+	printf("grown=%s\n", p != NULL ? "yes" : "no");
+	free(p);
+	return 0;
+}
+
+static int
+extend(const char *path)
+{
+	CLEANUP_FD int fd = open(path, O_WRONLY);
+
+	signal(SIGXFSZ, SIG_IGN);
+	printf("extended=%s\n", ftruncate(fd, 1 << 20) == 0 ? "yes" : "no");
+	return 0;
+}
+
+static int
+jailed(int argc, char **argv)
+{
+	struct place at = { .dir = argv[2] };
+
+	if (str_eq(argv[1], "--exec"))
+		return become();
+	if (str_eq(argv[1], "--exec-again"))
+		return become_by_descriptor();
+	if (str_eq(argv[1], "--spin"))
+		return spin();
+	if (str_eq(argv[1], "--grow"))
+		return grow();
+	if (str_eq(argv[1], "--extend"))
+		return extend(argv[2]);
+	at.tcp_port = (int)strtol(argv[3], NULL, 10);
+	at.udp_port = (int)strtol(argv[4], NULL, 10);
+	at.outside = (int)strtol(argv[5], NULL, 10);
+	for (size_t i = 0; i < ARRAY_LEN(attempts); i++)
+		printf("%s=%s\n", attempts[i].name, attempts[i].run(&at) ? "yes" : "no");
+	return 0;
+}
+
+/* ---- the side of vmmd ---- */
+
+struct fixture {
+	struct place at;
+	char *self, *named, *target, *folder;
+	char *tcp_text, *udp_text, *outside_text;
+	const char *read[4], *write[2], *make[2];
+	struct jail jail;
+	int tcp, udp, stream, abstract;
+	struct process_output output;
+	struct err err;
+};
+
+static int
+listen_on(int type, int *ret_port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(address);
+	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, len), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	ck_assert(type == SOCK_DGRAM || listen(fd, 128) == 0);
+	*ret_port = ntohs(address.sin_port);
+	return fd;
+}
+
+static int
+listen_unix(const struct place *at, bool abstract)
+{
+	struct sockaddr_un address;
+	socklen_t len = unix_address(at, abstract, &address);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, len), 0);
+	ck_assert_int_eq(listen(fd, 128), 0);
+	return fd;
+}
+
+static char *
+put(const struct fixture *f, const char *name)
+{
+	char *path = fs_join(f->at.dir, name);
+
+	ck_assert_int_eq(fs_write(path, "hello\n", 6, 0644, NULL), 0);
+	return path;
+}
+
+static void
+setup(struct fixture *f)
+{
+	char dir[] = "/tmp/test-jail-XXXXXX";
+
+	memset(f, 0, sizeof(*f));
+	setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* which traces, and that is refused */
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	f->at.dir = xstrdup(dir);
+	f->self = realpath("/proc/self/exe", NULL);
+	f->named = put(f, "named");
+	f->target = put(f, "target");
+	free(put(f, "secret"));
+	f->folder = fs_join(dir, "folder");
+	ck_assert_int_eq(mkdir(f->folder, 0700), 0);
+	f->tcp = listen_on(SOCK_STREAM, &f->at.tcp_port);
+	f->udp = listen_on(SOCK_DGRAM, &f->at.udp_port);
+	f->stream = listen_unix(&f->at, false);
+	f->abstract = listen_unix(&f->at, true);
+	f->tcp_text = xasprintf("%d", f->at.tcp_port);
+	f->udp_text = xasprintf("%d", f->at.udp_port);
+	f->outside_text = xasprintf("%d", (int)getpid());
+	f->read[0] = f->named;
+	f->read[1] = "/proc";
+	f->read[2] = "/no/such/place";
+	f->write[0] = f->target;
+	f->make[0] = f->folder;
+	f->jail = (struct jail){ .read = f->read, .write = f->write, .make = f->make };
+}
+
+static void
+finish(struct fixture *f)
+{
+	close(f->tcp);
+	close(f->udp);
+	close(f->stream);
+	close(f->abstract);
+	process_output_done(&f->output);
+	fs_remove_tree(f->at.dir, NULL);
+	free(f->at.dir);
+	free(f->self);
+	free(f->named);
+	free(f->target);
+	free(f->folder);
+	free(f->tcp_text);
+	free(f->udp_text);
+	free(f->outside_text);
+}
+
+/* In a jail of these layers alone. */
+static int
+run_in(struct fixture *f, unsigned layers, const char *const *argv)
+{
+	process_output_done(&f->output);
+	f->jail.without = ALL & ~layers;
+	f->output = (struct process_output){ 0 };
+	return jail_run(&f->jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &f->output, &f->err);
+}
+
+static bool
+said(const struct fixture *f, const char *name, bool yes)
+{
+	CLEANUP_FREE char *line = xasprintf("%s=%s\n", name, yes ? "yes" : "no");
+	const char *at = f->output.out != NULL ? strstr(f->output.out, line) : NULL;
+
+	return at != NULL && (at == f->output.out || at[-1] == '\n');
+}
+
+static bool
+goes_with(const struct attempt *attempt, unsigned layers)
+{
+	if (attempt->run == try_rights && geteuid() != 0)
+		return false; /* there are none */
+	if (landlock_abi() < attempt->abi)
+		layers &= ~(unsigned)JAIL_LANDLOCK;
+	return (attempt->refused_by & (layers | NEVER)) == 0;
+}
+
+static void
+expect_attempts(struct fixture *f, unsigned layers)
+{
+	const char *const argv[] = { f->self, "--try", f->at.dir, f->tcp_text, f->udp_text,
+		f->outside_text, NULL };
+
+	ck_assert_msg(run_in(f, layers, argv) == 0, "layers %u: %s", layers, f->err.msg);
+	for (size_t i = 0; i < ARRAY_LEN(attempts); i++)
+		ck_assert_msg(said(f, attempts[i].name, goes_with(&attempts[i], layers)),
+		    "layers %u: not as expected is %s in: %s", layers, attempts[i].name, f->output.out);
+}
+
+static void
+alone(unsigned layer)
+{
+	struct fixture f;
+
+	if (!(jail_layers() & layer)) {
+		printf("# this host does not have the layer %u\n", layer);
+		return;
+	}
+	setup(&f);
+	expect_attempts(&f, layer);
+	finish(&f);
+}
+
+START_TEST(jail__no_layer__everything_goes)
+{
+	struct fixture f;
+
+	setup(&f);
+	expect_attempts(&f, 0);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(jail__landlock_alone__the_named_files_only)
+{
+	alone(JAIL_LANDLOCK);
+}
+END_TEST
+
+START_TEST(jail__netns_alone__nobody_to_reach)
+{
+	alone(JAIL_NETNS);
+}
+END_TEST
+
+START_TEST(jail__seccomp_alone__no_sockets_processes_and_tracing)
+{
+	alone(JAIL_SECCOMP);
+}
+END_TEST
+
+START_TEST(jail__limits_alone__rights_and_core_dumps)
+{
+	alone(JAIL_LIMITS);
+}
+END_TEST
+
+START_TEST(jail__all_layers__what_tools_need_is_left)
+{
+	struct fixture f;
+
+	setup(&f);
+	expect_attempts(&f, jail_layers());
+	finish(&f);
+}
+END_TEST
+
+START_TEST(jail__this_host__layers_as_the_kernel_has_them)
+{
+	ck_assert_uint_eq(jail_layers() & JAIL_LIMITS, JAIL_LIMITS);
+	ck_assert_int_eq((jail_layers() & JAIL_LANDLOCK) != 0, landlock_abi() > 0);
+	ck_assert_int_eq((jail_layers() & JAIL_SECCOMP) != 0,
+	    prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0);
+	ck_assert_str_eq(jail_layer_names[0], "landlock");
+	ck_assert_str_eq(jail_layer_names[3], "limits");
+	ck_assert_ptr_null(jail_layer_names[4]);
+}
+END_TEST
+
+START_TEST(jail__new_programs__refused_by_landlock_and_by_seccomp)
+{
+	struct fixture f;
+
+	setup(&f);
+	const char *const argv[] = { f.self, "--exec", f.at.dir, NULL };
+	ck_assert_int_eq(run_in(&f, 0, argv), 0);
+	ck_assert(said(&f, "exec", true));
+	ck_assert_int_eq(run_in(&f, JAIL_NETNS | JAIL_LIMITS, argv), 0);
+	ck_assert(said(&f, "exec", true));
+	if (jail_layers() & JAIL_LANDLOCK) {
+		ck_assert_int_eq(run_in(&f, JAIL_LANDLOCK, argv), 0);
+		ck_assert(said(&f, "exec", false));
+	}
+	if (jail_layers() & JAIL_SECCOMP) {
+		ck_assert_int_eq(run_in(&f, JAIL_SECCOMP, argv), 0);
+		ck_assert(said(&f, "exec", false));
+	}
+	finish(&f);
+}
+END_TEST
+
+START_TEST(jail__the_descriptor_of_the_tool__can_not_be_made_again)
+{
+	struct fixture f;
+
+	setup(&f);
+	if (jail_layers() & JAIL_SECCOMP) {
+		const char *const argv[] = { f.self, "--exec-again", f.at.dir, NULL };
+
+		ck_assert_int_eq(run_in(&f, JAIL_SECCOMP, argv), 0);
+		ck_assert(said(&f, "there", false));
+		ck_assert(said(&f, "again", false));
+		ck_assert(said(&f, "exec", false));
+	}
+	finish(&f);
+}
+END_TEST
+
+START_TEST(jail__limits_alone__processor_time)
+{
+	struct fixture f;
+
+	setup(&f);
+	const char *const argv[] = { f.self, "--spin", f.at.dir, NULL };
+	f.jail.limits.cpu_seconds = 1;
+	ck_assert_int_eq(run_in(&f, JAIL_LIMITS, argv), E_FAILED);
+	ck_assert(!said(&f, "spun", true));
+	ck_assert(f.output.exit.signaled);
+	ck_assert(f.output.exit.code == SIGXCPU || f.output.exit.code == SIGKILL);
+	ck_assert_msg(strstr(f.err.msg, "test_jail") != NULL, "%s", f.err.msg);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(jail__limits_alone__address_space_and_file_size)
+{
+	struct fixture f;
+
+	setup(&f);
+	const char *const grow_argv[] = { f.self, "--grow", f.at.dir, NULL };
+	const char *const extend_argv[] = { f.self, "--extend", f.target, NULL };
+	f.jail.limits.address_space_bytes = 1 << 29;
+	f.jail.limits.file_size_bytes = 1 << 16;
+	run_in(&f, 0, grow_argv);
+	ck_assert(said(&f, "grown", true));
+	run_in(&f, JAIL_LIMITS, grow_argv);
+	ck_assert(!said(&f, "grown", true));
+	f.jail.limits.address_space_bytes = 0;
+	ck_assert_int_eq(run_in(&f, 0, extend_argv), 0);
+	ck_assert(said(&f, "extended", true));
+	ck_assert_int_eq(truncate(f.target, 0), 0);
+	ck_assert_int_eq(run_in(&f, JAIL_LIMITS, extend_argv), 0);
+	ck_assert(said(&f, "extended", false));
+	finish(&f);
+}
+END_TEST
+
+/* The whole again as a user without rights, to whom the programs belong. */
+START_TEST(jail__not_root__the_same_layers)
+{
+	CLEANUP_FREE char *jailer = NULL, *copy = NULL;
+	struct fixture f;
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0) {
+		printf("# the other cases were run so\n");
+		return;
+	}
+	setup(&f);
+	copy = fs_join(f.at.dir, "test_jail");
+	jailer = fs_join(f.at.dir, "vmm-jail");
+	CLEANUP_FREE char *ours = process_find_ours("vmm-jail", "VMM_JAIL", "lib/base/jailer");
+	CLEANUP_FD int self_fd = open(f.self, O_RDONLY | O_CLOEXEC);
+	CLEANUP_FD int jailer_fd = open(ours, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(fs_copy_fd(self_fd, f.self, copy, 0755, NULL, NULL), 0);
+	ck_assert_int_eq(fs_copy_fd(jailer_fd, ours, jailer, 0755, NULL, NULL), 0);
+	const char *const paths[] = { f.at.dir, f.named, f.target, f.folder, jailer, copy };
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		ck_assert_int_eq(chown(paths[i], 65534, 65534), 0);
+	CLEANUP_FREE char *secret = fs_join(f.at.dir, "secret");
+	ck_assert_int_eq(chown(secret, 65534, 65534), 0);
+	CLEANUP_FREE char *socket_path = fs_join(f.at.dir, "socket");
+	ck_assert_int_eq(chown(socket_path, 65534, 65534), 0);
+	pid = fork();
+	if (pid == 0) {
+		setenv("VMM_JAIL", jailer, 1);
+		if (setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(9);
+		execl(copy, copy, "--as-user", (char *)NULL);
+		_exit(8);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(status == 0, "status %d", status);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(jail__tool_fails__its_name_and_words)
+{
+	const char *const argv[] = { "qemu-img", "check", "-f", "qcow2", "/etc/passwd", NULL };
+	const struct jail jail = { .limits.cpu_seconds = 10 };
+	struct process_output output = { 0 };
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(jail_run(&jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &output, &err), E_FAILED);
+	ck_assert_msg(str_starts(err.msg, "'qemu-img' failed with status 1: "), "%s", err.msg);
+	process_output_done(&output);
+}
+END_TEST
+
+START_TEST(jail__no_such_program__told)
+{
+	const char *const argv[] = { "no-such-program", NULL };
+	const struct jail jail = { .without = 0 };
+	struct process_output output = { 0 };
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(jail_run(&jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &output, &err),
+	    E_NOT_FOUND);
+	ck_assert_ptr_nonnull(strstr(err.msg, "no-such-program"));
+}
+END_TEST
+
+static Suite *
+make_suite(bool as_user)
+{
+	Suite *s = suite_create("jail");
+
+	UNIT_CASE(s, jail__no_layer__everything_goes);
+	UNIT_CASE(s, jail__landlock_alone__the_named_files_only);
+	UNIT_CASE(s, jail__netns_alone__nobody_to_reach);
+	UNIT_CASE(s, jail__seccomp_alone__no_sockets_processes_and_tracing);
+	UNIT_CASE(s, jail__limits_alone__rights_and_core_dumps);
+	UNIT_CASE(s, jail__all_layers__what_tools_need_is_left);
+	UNIT_CASE(s, jail__new_programs__refused_by_landlock_and_by_seccomp);
+	if (as_user)
+		return s;
+	UNIT_CASE(s, jail__this_host__layers_as_the_kernel_has_them);
+	UNIT_CASE(s, jail__the_descriptor_of_the_tool__can_not_be_made_again);
+	UNIT_CASE(s, jail__limits_alone__processor_time);
+	UNIT_CASE(s, jail__limits_alone__address_space_and_file_size);
+	UNIT_CASE(s, jail__not_root__the_same_layers);
+	UNIT_CASE(s, jail__tool_fails__its_name_and_words);
+	UNIT_CASE(s, jail__no_such_program__told);
+	return s;
+}
+
+/* Its words would be taken for cases of ours. */
+static int
+as_user(void)
+{
+	SRunner *runner = srunner_create(make_suite(true));
+	int failed;
+
+	srunner_run_all(runner, CK_SILENT);
+	failed = srunner_ntests_failed(runner);
+	for (int i = 0; i < failed; i++)
+		fprintf(stderr, "as a user: %s\n", tr_msg(srunner_failures(runner)[i]));
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc == 2 && str_eq(argv[1], "--as-user"))
+		return as_user();
+	if (argc > 2)
+		return jailed(argc, argv);
+	return unit_main(make_suite(false));
+}
