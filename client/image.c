@@ -19,19 +19,13 @@
 bool
 image_word_is_path(const char *word)
 {
-	static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".iso", ".zst", ".xz",
-		".gz", ".bz2" };
-
 	if (strstr(word, "://") != NULL)
 		return false;
 	if (strchr("./~", word[0]) != NULL || strchr(word, '/') != NULL)
 		return true;
 	if (strchr(word, ':') != NULL)
 		return false;
-	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
-		if (str_ends(word, suffixes[i]))
-			return true;
-	return fs_exists(word);
+	return image_is_file_name(word) || fs_exists(word);
 }
 
 static void

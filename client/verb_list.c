@@ -168,6 +168,17 @@ provision_shown(struct json_object *vm)
 	    error != NULL ? ": " : "", error != NULL ? error : "");
 }
 
+/* What was asked for, when that says more than the digest. */
+static char *
+image_shown(struct json_object *image)
+{
+	const char *digest = json_string(image, "digest"), *url = json_string(image, "url");
+
+	if (digest == NULL || url == NULL)
+		return xstrdup(digest);
+	return xasprintf("%s (%s)", url, digest);
+}
+
 static char *
 phases_shown(struct json_object *phases)
 {
@@ -207,6 +218,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	struct json_object *operation = json_member(vm, "operation");
 	CLEANUP_FREE char *state = state_shown(vm), *network = network_shown(vm);
 	CLEANUP_FREE char *ssh = ssh_shown(vm), *provision = provision_shown(vm);
+	CLEANUP_FREE char *image = image_shown(json_member(vm, "image"));
 	CLEANUP_FREE char *disk = str_size((uint64_t)json_int(vm, "disk_bytes"));
 	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
 	int64_t pid = json_int(vm, "pid");
@@ -220,7 +232,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	line(ctl, "Disk:", json_int(vm, "disk_bytes") > 0 ? disk : NULL);
 	line(ctl, "Network:", network);
 	line(ctl, "Project:", json_string(vm, "project"));
-	line(ctl, "Image:", json_string(json_member(vm, "image"), "digest"));
+	line(ctl, "Image:", image);
 	line(ctl, "WorkDir:", json_string(vm, "work_dir"));
 	line(ctl, "Overlay:", json_string(vm, "overlay"));
 	line(ctl, "Seed:", json_string(vm, "seed"));

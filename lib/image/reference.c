@@ -350,6 +350,18 @@ digest_check(const char *text, size_t min_hex, struct err *err)
 	return E_PARAMS;
 }
 
+bool
+image_is_file_name(const char *word)
+{
+	static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".iso", ".zst", ".xz",
+		".gz", ".bz2" };
+
+	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
+		if (str_ends(word, suffixes[i]))
+			return true;
+	return false;
+}
+
 int
 image_name_check(const char *name, struct err *err)
 {

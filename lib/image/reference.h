@@ -21,6 +21,9 @@ enum image_ref_kind {
  * [a-z0-9A-Z][a-zA-Z0-9._-]{0,127} with at most one ":version" of the same letters: nothing in it
  * can be a path. */
 int image_ref_kind(const char *text, enum image_ref_kind *ret_kind, struct err *err);
+/* Does a word without '/' and ':' end like a disk image or a packed one?  Then nobody means a name
+ * of the catalogue. */
+bool image_is_file_name(const char *word);
 int image_name_check(const char *name, struct err *err);
 
 struct oci_ref {

@@ -198,19 +198,6 @@ convert_env(struct convert *c, const struct node *node, const char *path, json_o
 	return true;
 }
 
-/* Words that nobody means as a name of the catalogue. */
-static bool
-file_name(const char *word)
-{
-	static const char *const suffixes[] = { ".qcow2", ".img", ".raw", ".iso", ".zst", ".xz",
-		".gz", ".bz2" };
-
-	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++)
-		if (str_ends(word, suffixes[i]))
-			return true;
-	return false;
-}
-
 static bool
 check_url(struct convert *c, const struct node *node, const char *path)
 {
@@ -250,7 +237,7 @@ convert_image_word(struct convert *c, const struct node *node, const char *path,
 	if (strstr(node->text, "://") != NULL ||
 	    (strchr(node->text, '/') == NULL && node->text[0] != '~' &&
 		(strchr(node->text, ':') != NULL ||
-		    (!file_name(node->text) && !fs_exists(full))))) {
+		    (!image_is_file_name(node->text) && !fs_exists(full))))) {
 		json_object_object_add(*ret, "url", text);
 		if (check_url(c, node, path))
 			return true;

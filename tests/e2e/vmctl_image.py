@@ -53,6 +53,12 @@ class Store(Case):
         self.assertEqual(json.loads(self.run_vmctl("--json", "image", "list")[0])["images"][0],
                          IMAGE)
 
+    def test_status_tells_what_was_asked_for(self):
+        daemon = self.serve({"vm.get": {"name": "web", "image": {"digest": DIGEST, "url": "a:1"}}})
+        self.assertIn(f"Image:       a:1 ({DIGEST})\n", self.run_vmctl("status", "web")[0])
+        daemon.answers["vm.get"] = {"name": "web", "image": {"digest": DIGEST, "name": "/x"}}
+        self.assertIn(f"Image:       {DIGEST}\n", self.run_vmctl("status", "web")[0])
+
     def test_inspect_and_tag(self):
         daemon = self.serve({
             "image.inspect": dict(IMAGE, references=[{"name": "debian:12", "fetched": True,

@@ -206,6 +206,16 @@ START_TEST(reference__digest__is_whole_and_small)
 }
 END_TEST
 
+START_TEST(reference__file_names__by_their_end)
+{
+	ck_assert(image_is_file_name("debian-12.qcow2"));
+	ck_assert(image_is_file_name("disk.raw.zst"));
+	ck_assert(!image_is_file_name("debian"));
+	ck_assert(!image_is_file_name("qcow2"));
+	ck_assert(!image_is_file_name(""));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -217,5 +227,6 @@ main(void)
 	UNIT_CASE(suite, reference__oci__taken_apart_and_written_in_full);
 	UNIT_CASE(suite, reference__url__what_is_shown_holds_no_secret);
 	UNIT_CASE(suite, reference__digest__is_whole_and_small);
+	UNIT_CASE(suite, reference__file_names__by_their_end);
 	return unit_main(suite);
 }
