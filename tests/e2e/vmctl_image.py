@@ -268,6 +268,14 @@ class Putting(Case):
         self.run_vmctl("image", "export", "golden", "out.raw", status=1)
         self.assertEqual(sorted(os.listdir(self.dir)), ["run", "s"])
 
+    def test_export_replaces_nothing_that_came_meanwhile(self):
+        self.serve({"image.export": lambda call: (self.write("out.raw", "theirs"), {"bytes": 0})[1]})
+        _, err = self.run_vmctl("image", "export", "golden", "out.raw", status=1)
+        self.assertIn("is there already", err)
+        with open(os.path.join(self.dir, "out.raw"), encoding="ascii") as file:
+            self.assertEqual(file.read(), "theirs")
+        self.assertEqual(sorted(os.listdir(self.dir)), ["out.raw", "run", "s"])
+
     def test_commit(self):
         daemon = self.serve({"image.commit": {"image": IMAGE, "removed": ["/etc/machine-id"]}})
         out, _ = self.run_vmctl("image", "commit", "web", "golden", "--clean")

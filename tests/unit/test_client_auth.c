@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "client/auth.h"
+#include "client/conn.h"
 #include "lib/base/fs.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
@@ -303,6 +306,33 @@ START_TEST(auth__wiped__holds_no_secret)
 }
 END_TEST
 
+START_TEST(sent__line__leaves_no_text_behind)
+{
+	struct json_object *message = json_tokener_parse("{\"auth\":{\"password\":\"hunter2\"}}");
+	/* json-c makes its text in the same memory each time. */
+	const char *text = json_object_to_json_string_ext(
+	    message, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	struct conn conn = { 0 };
+	char space[256];
+	ssize_t n;
+	int fds[2];
+
+	ck_assert_ptr_nonnull(strstr(text, "hunter2"));
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	conn.fd = fds[0];
+	ck_assert_int_eq(conn_send(&conn, message, NULL, 0, NULL), 0);
+	n = read(fds[1], space, sizeof(space) - 1);
+	ck_assert_int_gt(n, 0);
+	space[n] = '\0';
+	ck_assert_str_eq(space, "{\"auth\":{\"password\":\"hunter2\"}}\n");
+	ck_assert_int_eq(text[0], '\0');
+	ck_assert_ptr_null(memmem(text, (size_t)n, "hunter2", 7));
+	close(fds[1]);
+	conn_close(&conn);
+	json_object_put(message);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -317,5 +347,6 @@ main(void)
 	UNIT_CASE(suite, auth__what_nobody_asks_for__is_not_looked_up);
 	UNIT_CASE(suite, auth__proxies__of_the_environment);
 	UNIT_CASE(suite, auth__wiped__holds_no_secret);
+	UNIT_CASE(suite, sent__line__leaves_no_text_behind);
 	return unit_main(suite);
 }
