@@ -46,6 +46,13 @@ struct image_import;
  * it may cancel its own import. */
 struct image_import *image_import(struct image_store *images, int fd, const char *name,
     image_progress_fn *progress, image_done_fn *done, void *arg);
+/* Owned: a path in the store's folder for work of its own, such as disk_flatten.  Nothing is there
+ * yet; what is left there by a crash goes at the next open. */
+char *image_scratch(struct image_store *images);
+/* Takes such a file, which becomes the image without being copied.  path, name: copied.  The file
+ * is gone also when it fails or is cancelled. */
+struct image_import *image_import_scratch(struct image_store *images, const char *path,
+    const char *name, image_progress_fn *progress, image_done_fn *done, void *arg);
 void image_import_cancel(struct image_import *import); /* done runs with E_CANCELLED */
 
 /* By digest ("sha256:…" or at least 8 hex digits of it) or by name (the newest of that name).

@@ -40,6 +40,7 @@ struct image_store {
 	struct source *sources;
 	struct name_list names; /* names.c; the newest first */
 	/* import.c */
+	unsigned scratch_count;
 	struct work_list works;
 	struct import_list settled; /* their done is due */
 	struct timer *settle;

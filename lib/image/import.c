@@ -149,15 +149,17 @@ work_done(void *data)
 	free(work);
 }
 
-/* fd, key: taken. */
+/* fd, key: taken.  tmp: the scratch file instead of those, copied. */
 static struct work *
-start_work(struct image_store *images, int fd, const char *name, char *key, struct err *err)
+start_work(struct image_store *images, int fd, const char *name, char *key, const char *tmp,
+    struct err *err)
 {
 	struct work *work = xcalloc(1, sizeof(*work));
 
 	work->images = images;
 	work->key = key;
 	work->take.fd = fd;
+	work->take.tmp = xstrdup(tmp);
 	work->take.name = xstrdup(name);
 	work->take.dir = xstrdup(images->dir);
 	work->take.progress = post_progress;
@@ -185,35 +187,68 @@ find_work(struct image_store *images, const char *key)
 	return NULL;
 }
 
-struct image_import *
-image_import(struct image_store *images, int fd, const char *name, image_progress_fn *progress,
-    image_done_fn *done, void *arg)
+static struct image_import *
+import_create(struct image_store *images, image_progress_fn *progress, image_done_fn *done,
+    void *arg)
 {
 	struct image_import *import = xcalloc(1, sizeof(*import));
-	CLEANUP_FREE char *key = NULL;
-	const struct image *known = NULL;
-	CLEANUP_FD int file = fd;
-	struct work *work = NULL;
-	struct err err = ERR_INIT;
 
 	loop_assert(images->loop);
 	import->images = images;
 	import->progress = progress;
 	import->done = done;
 	import->arg = arg;
+	return import;
+}
+
+/* work NULL: it ends with the digest, or else with the error. */
+static void
+wait_for(struct image_import *import, struct work *work, const char *digest, const struct err *err)
+{
+	import->work = work;
+	if (work != NULL)
+		TAILQ_INSERT_TAIL(&work->waiters, import, link);
+	else
+		settle(import, digest, err);
+}
+
+struct image_import *
+image_import(struct image_store *images, int fd, const char *name, image_progress_fn *progress,
+    image_done_fn *done, void *arg)
+{
+	struct image_import *import = import_create(images, progress, done, arg);
+	CLEANUP_FREE char *key = NULL;
+	const struct image *known = NULL;
+	CLEANUP_FD int file = fd;
+	struct work *work = NULL;
+	struct err err = ERR_INIT;
+
 	if (take_key(file, name, &key, &err) == 0)
 		known = images_by_key(images, key);
 	if (known == NULL && err.code == E_OK) {
 		work = find_work(images, key);
 		if (work == NULL)
-			work = start_work(images, TAKE_FD(file), name, TAKE(key), &err);
+			work = start_work(images, TAKE_FD(file), name, TAKE(key), NULL, &err);
 	}
-	if (work != NULL) {
-		import->work = work;
-		TAILQ_INSERT_TAIL(&work->waiters, import, link);
-	} else {
-		settle(import, known != NULL ? known->digest : NULL, &err);
-	}
+	wait_for(import, work, known != NULL ? known->digest : NULL, &err);
+	return import;
+}
+
+char *
+image_scratch(struct image_store *images)
+{
+	loop_assert(images->loop);
+	return xasprintf("%s/" TAKE_PREFIX "work-%u", images->dir, images->scratch_count++);
+}
+
+struct image_import *
+image_import_scratch(struct image_store *images, const char *path, const char *name,
+    image_progress_fn *progress, image_done_fn *done, void *arg)
+{
+	struct image_import *import = import_create(images, progress, done, arg);
+	struct err err = ERR_INIT;
+
+	wait_for(import, start_work(images, -1, name, NULL, path, &err), NULL, &err);
 	return import;
 }
 

@@ -249,6 +249,19 @@ wait_for_tick(const struct timespec *changed)
 	return false; /* its times are of the future */
 }
 
+/* Of the copy, which nobody else has. */
+static int
+finish(struct take *take, struct job *job, int to)
+{
+	int rc = disk_inspect(to, take->name, &take->header, &take->err);
+
+	if (rc == 0)
+		rc = compare(take, job, to);
+	if (rc == 0 && (fchmod(to, 0400) < 0 || fsync(to) < 0))
+		rc = err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
+	return rc;
+}
+
 static int
 fill(struct take *take, struct job *job, int to)
 {
@@ -274,12 +287,24 @@ fill(struct take *take, struct job *job, int to)
 		err_hint(&take->err, "try again when nothing writes to it");
 		return E_IMAGE;
 	}
-	rc = disk_inspect(to, take->name, &take->header, &take->err);
-	if (rc == 0)
-		rc = compare(take, job, to);
-	if (rc == 0 && (fchmod(to, 0400) < 0 || fsync(to) < 0))
-		rc = err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
-	return rc;
+	return finish(take, job, to);
+}
+
+/* The file is the copy. */
+static void
+run_scratch(struct take *take, struct job *job)
+{
+	CLEANUP_FD int fd = open(take->tmp, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
+		return;
+	}
+	take->file_bytes = (uint64_t)st.st_size;
+	take->total_bytes = take->file_bytes;
+	if (pass(take, job, fd, -1, take->file_bytes) == 0 && finish(take, job, fd) == 0)
+		memset(&take->err, 0, sizeof(take->err));
 }
 
 void
@@ -288,6 +313,10 @@ take_run(struct take *take, struct job *job)
 	CLEANUP_FREE char *tmp = xasprintf("%s/" TAKE_PREFIX "XXXXXX", take->dir);
 	CLEANUP_FD int to = -1;
 
+	if (take->tmp != NULL) {
+		run_scratch(take, job);
+		return;
+	}
 	/* Once before the work, so that a wrong file is refused at once. */
 	if (disk_inspect(take->fd, take->name, &take->header, &take->err) != 0)
 		return;

@@ -19,7 +19,7 @@ enum { SHA256_HEX = 64 };
 
 struct take {
 	/* Given. */
-	int fd;		 /* owned */
+	int fd;		 /* owned; -1 with a scratch file, which is `tmp` from the start */
 	char *name, *dir; /* owned */
 	void (*progress)(struct take *take, struct job *job); /* at most every 100 ms */
 	/* Found.  err is E_CANCELLED until something else is known. */

@@ -694,6 +694,51 @@ START_TEST(image__written_twice_in_a_tick__seen)
 }
 END_TEST
 
+START_TEST(image__scratch_file__becomes_the_image)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL, *other = NULL, *left = NULL;
+	struct image_import *import;
+	struct stat before, after;
+
+	setup(&f);
+	path = image_scratch(f.images);
+	other = image_scratch(f.images);
+	ck_assert_str_ne(path, other);
+	free(make_file(&f, path, "flat", MIB));
+	ck_assert_int_eq(stat(path, &before), 0);
+	image_import_scratch(f.images, path, "golden", on_progress, on_done, &f);
+	wait_for(&f, 1);
+	ck_assert_msg(f.image != NULL, "%s", f.err.msg);
+	ck_assert_str_eq(f.image->name, "golden");
+	ck_assert_int_eq(stat(f.image->path, &after), 0);
+	ck_assert_uint_eq(after.st_ino, before.st_ino);
+	ck_assert_uint_eq(after.st_mode & 07777, 0400);
+	/* Again, refused, and cancelled: the file is gone each time. */
+	free(make_file(&f, other, "flat", MIB));
+	image_import_scratch(f.images, other, "twin", NULL, on_done, &f);
+	wait_for(&f, 1);
+	ck_assert_str_eq(f.image->name, "golden");
+	free(make_file(&f, other, "conectix", MIB));
+	image_import_scratch(f.images, other, "bad", NULL, on_done, &f);
+	wait_for(&f, 1);
+	ck_assert_int_eq(f.err.code, E_IMAGE);
+	free(make_file(&f, other, "other", MIB));
+	hold(&f);
+	import = image_import_scratch(f.images, other, "cancelled", NULL, on_done, &f);
+	image_import_cancel(import);
+	let_go(&f);
+	wait_for(&f, 1);
+	ck_assert_int_eq(f.err.code, E_CANCELLED);
+	/* What a crash leaves. */
+	left = image_scratch(f.images);
+	free(make_file(&f, left, "left", MIB));
+	reopen(&f, 16);
+	ck_assert_int_eq(count_files(&f, "*"), 1 + 2);
+	teardown(&f);
+}
+END_TEST
+
 /* ---- killed at any moment ---- */
 
 static void
@@ -808,6 +853,7 @@ main(void)
 	UNIT_CASE(s, image__closed_after_the_work__nothing_left);
 	UNIT_CASE(s, image__other_bytes_of_the_same_size__mended_by_taking);
 	UNIT_CASE(s, image__written_twice_in_a_tick__seen);
+	UNIT_CASE(s, image__scratch_file__becomes_the_image);
 	UNIT_CASE(s, image__killed__rows_and_files_agree);
 	UNIT_CASE(s, image__full_disk__told_before_copying);
 	return unit_main(s);
