@@ -24,8 +24,8 @@ class Fetched:
         return [e for e in self.events if e["event"] == name]
 
 
-def fetch(image=b"", spool=b"", timeout=120, **order):
-    """image, spool: what is in the two files before."""
+def fetch(image=b"", spool=b"", timeout=120, env=None, **order):
+    """image, spool: what is in the two files before; env: more of the environment."""
     with tempfile.TemporaryFile() as sink, tempfile.TemporaryFile() as spooled:
         sink.write(image)
         sink.flush()
@@ -44,7 +44,8 @@ def fetch(image=b"", spool=b"", timeout=120, **order):
         try:
             done = subprocess.run([VMM_FETCH], input=json.dumps(order).encode(), check=False,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
-                                  close_fds=False, preexec_fn=place)
+                                  close_fds=False, preexec_fn=place,
+                                  env={**os.environ, **(env or {})})
         finally:
             for fd in copies + high:
                 os.close(fd)
