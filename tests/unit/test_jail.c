@@ -331,6 +331,7 @@ static const struct attempt {
 	bool (*run)(const struct place *at);
 	unsigned refused_by; /* layers */
 	int abi;	     /* Landlock refuses it from this version on */
+	bool network;	     /* left to who confines itself and needs servers */
 } attempts[] = {
 	/* what tools need */
 	{ "read-named", try_read_named, 0 },
@@ -347,9 +348,9 @@ static const struct attempt {
 	{ "truncate", try_truncate, JAIL_LANDLOCK, ABI_TRUNCATE },
 	{ "chmod", try_chmod, JAIL_SECCOMP },
 	/* the network */
-	{ "tcp", try_tcp, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP, ABI_TCP },
-	{ "udp", try_udp, JAIL_NETNS | JAIL_SECCOMP },
-	{ "unix", try_unix, JAIL_SECCOMP },
+	{ "tcp", try_tcp, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP, ABI_TCP, true },
+	{ "udp", try_udp, JAIL_NETNS | JAIL_SECCOMP, 0, true },
+	{ "unix", try_unix, JAIL_SECCOMP, 0, true },
 	{ "unix-by-pair", try_unix_by_pair, JAIL_SECCOMP },
 	{ "unix-abstract", try_unix_abstract, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP, ABI_SCOPE },
 	/* processes */
@@ -738,6 +739,55 @@ START_TEST(jail__limits_alone__address_space_and_file_size)
 }
 END_TEST
 
+/* The number of the first attempt that goes otherwise than expected, from 1 on. */
+static int
+try_confined(struct fixture *f, bool network)
+{
+	const struct jail_self self = { .read = f->read, .write = f->write, .network = network };
+	const unsigned layers = JAIL_LANDLOCK | JAIL_SECCOMP | JAIL_LIMITS;
+
+	if (jail_enter(&self, NULL) != 0)
+		return 99;
+	f->at.outside = (int)getppid();
+	for (size_t i = 0; i < ARRAY_LEN(attempts); i++) {
+		bool goes = goes_with(&attempts[i], layers & jail_layers());
+
+		if (network && attempts[i].network)
+			goes = true;
+		if (attempts[i].run == try_make_in_folder) /* there is none */
+			goes = !(jail_layers() & JAIL_LANDLOCK);
+		if (attempts[i].run(&f->at) != goes)
+			return (int)i + 1;
+	}
+	execl("/bin/false", "false", (char *)NULL);
+	return 0;
+}
+
+START_TEST(jail__enter__confines_the_caller)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	printf("# a sanitizer can not live in there\n");
+#else
+	for (int network = 0; network < 2; network++) {
+		struct fixture f;
+		int status = -1;
+		pid_t pid;
+
+		setup(&f);
+		jail_layers();
+		pid = fork();
+		if (pid == 0)
+			_exit(try_confined(&f, network));
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ck_assert_msg(status == 0, "network %d: status %d: %s", network, status,
+		    WIFEXITED(status) && WEXITSTATUS(status) <= (int)ARRAY_LEN(attempts) ?
+			attempts[WEXITSTATUS(status) - 1].name : "?");
+		finish(&f);
+	}
+#endif
+}
+END_TEST
+
 /* The whole again as a user without rights, to whom the programs belong. */
 START_TEST(jail__not_root__the_same_layers)
 {
@@ -823,6 +873,7 @@ make_suite(bool as_user)
 	UNIT_CASE(s, jail__the_descriptor_of_the_tool__can_not_be_made_again);
 	UNIT_CASE(s, jail__limits_alone__processor_time);
 	UNIT_CASE(s, jail__limits_alone__address_space_and_file_size);
+	UNIT_CASE(s, jail__enter__confines_the_caller);
 	UNIT_CASE(s, jail__not_root__the_same_layers);
 	UNIT_CASE(s, jail__tool_fails__its_name_and_words);
 	UNIT_CASE(s, jail__no_such_program__told);

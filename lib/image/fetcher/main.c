@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/base/fs.h"
+#include "lib/base/jail.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -24,7 +25,7 @@
 #include "lib/image/fetcher/order.h"
 #include "lib/image/fetcher/transfer.h"
 
-enum { ORDER_MAX = 1 << 20, EXIT_FETCH = 1 };
+enum { ORDER_MAX = 1 << 20, ADDRESS_SPACE_MAX = 1 << 30, EXIT_FETCH = 1 };
 
 typedef int work_fn(struct http *http, const struct fetch_order *order, struct err *err);
 
@@ -125,6 +126,27 @@ give_up(const struct fetch_order *order, struct err *err)
 	return 0;
 }
 
+/* From here on this process reads what servers say. */
+static int
+confine(struct err *err)
+{
+	const char *const read[] = {
+		/* names and addresses */
+		"/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf",
+		"/etc/gai.conf", "/etc/services", "/etc/protocols",
+		/* whom to trust */
+		"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies",
+		"/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/usr/share/pki",
+		"/var/lib/ca-certificates", "/dev/urandom", "/etc/localtime",
+		getenv("SSL_CERT_FILE"), /* last: it may be NULL */
+		NULL,
+	};
+	const struct jail_self self = { .read = read, .network = true,
+		.limits.address_space_bytes = ADDRESS_SPACE_MAX };
+
+	return jail_enter(&self, err);
+}
+
 int
 main(void)
 {
@@ -137,6 +159,8 @@ main(void)
 	rc = read_order(&order, &err);
 	if (rc == 0)
 		rc = give_up(&order, &err);
+	if (rc == 0)
+		rc = confine(&err);
 	if (rc == 0) {
 		http = http_create(&order, &err);
 		rc = http != NULL ? works[order.work](http, &order, &err) : (int)err.code;
