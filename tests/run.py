@@ -40,6 +40,7 @@ SPECIAL = {
         Part("build", suites=("lint",)),
         Part("build-clang", suites=("unit",)),
     ],
+    "fuzz": [Part("build-asan", suites=("fuzz",), env=SANITIZE)],
     "sanitize": [
         Part("build-asan", suites=("unit", "protocol", "e2e"), env=SANITIZE),
         Part("build-asan", suites=("sanitize-guest",), env=SANITIZE),
@@ -48,7 +49,7 @@ SPECIAL = {
     ],
 }
 # The quick and basic ones first, so that a broken thing fails early.
-ORDER = ["lint", "unit", "protocol", "install", "e2e", "guest", "sanitize"]
+ORDER = ["lint", "unit", "protocol", "install", "e2e", "guest", "fuzz", "sanitize"]
 # These need the image of the real guest: it is made while the others are built and run.
 WITH_GUEST = {"e2e", "guest", "sanitize", "bench"}
 NOT_BY_DEFAULT = {"bench", "sanitize-guest"}

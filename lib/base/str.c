@@ -177,6 +177,17 @@ str_printable(const char *s, size_t len)
 	return sbuf_take(&out);
 }
 
+char *
+str_line(const char *s, size_t len)
+{
+	char *line = str_printable(s, len);
+
+	for (char *c = line; *c != '\0'; c++)
+		if (*c == '\n' || *c == '\t')
+			*c = ' ';
+	return line;
+}
+
 size_t
 str_distance(const char *a, const char *b)
 {

@@ -28,6 +28,7 @@ bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
 /* Owned copy, fit for a terminal: control and invalid UTF-8 bytes become \xNN, newlines stay. */
 char *str_printable(const char *s, size_t len);
+char *str_line(const char *s, size_t len); /* the same, with spaces for newlines and tabs */
 bool str_utf8_valid(const char *s, size_t len);
 /* Edit distance with transpositions, and the nearest of `words` (NULL when none is near). */
 size_t str_distance(const char *a, const char *b);

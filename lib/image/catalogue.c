@@ -97,13 +97,22 @@ struct reader {
 	struct vmfile_problems *problems;
 	const char *file;
 	struct catalogue found;
+	bool bad; /* the entry at hand has a problem; problems that were told before count too */
 };
 
 static void
 problem(
     struct reader *r, const struct node *node, const char *hint, const char *key, const char *text)
 {
+	r->bad = true;
 	problems_addf(r->problems, node->line, node->column, hint, "'%s' %s", key, text);
+}
+
+static void
+unknown_key(struct reader *r, const struct node *key, const char *const *known, size_t count)
+{
+	r->bad = true;
+	problems_unknown_key(r->problems, key->line, key->column, key->text, known, count);
 }
 
 /* NULL: not one line of text, which was told. */
@@ -204,11 +213,10 @@ read_keys(struct reader *r, const struct node *map, struct catalogue_entry *entr
 			k++;
 		if (str_eq(key->text, "aliases"))
 			read_aliases(r, value, entry);
-		else if (k == ARRAY_LEN(rows))
-			problems_unknown_key(
-			    r->problems, key->line, key->column, key->text, keys, ARRAY_LEN(keys));
-		else
+		else if (k < ARRAY_LEN(rows))
 			*text_of(entry, &rows[k]) = xstrdup(line_of(r, rows[k].key, value));
+		else
+			unknown_key(r, key, keys, ARRAY_LEN(keys));
 	}
 }
 
@@ -258,6 +266,7 @@ check_url(struct reader *r, const struct node *map, const struct catalogue_entry
 	struct err err = ERR_INIT;
 
 	if (image_ref_kind(entry->url, &kind, &err) != 0) {
+		r->bad = true;
 		problems_addf(r->problems, at->line, at->column,
 		    err.hint[0] != '\0' ? err.hint : NULL, "'url': %s", err.msg);
 		return;
@@ -337,8 +346,8 @@ static void
 read_entry(struct reader *r, const struct node *map)
 {
 	struct catalogue_entry entry = { .line = map->line };
-	size_t before = r->problems->count;
 
+	r->bad = false;
 	if (map->kind != NODE_MAP) {
 		problems_addf(r->problems, map->line, map->column, "write - name: and the like",
 		    "an image must be a mapping");
@@ -348,20 +357,22 @@ read_entry(struct reader *r, const struct node *map)
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		if (rows[i].required && place_of(map, rows[i].key) == map)
 			problem(r, map, NULL, rows[i].key, "is missing");
-	if (r->problems->count == before) {
+	if (!r->bad) {
 		check_name(r, map, &entry);
 		check_url(r, map, &entry);
 		check_rest(r, map, &entry);
 	}
-	for (size_t i = 0; r->problems->count == before && i < r->found.count; i++) {
+	for (size_t i = 0; !r->bad && i < r->found.count; i++) {
 		const char *word = shared_word(&entry, &r->found.items[i]);
 
-		if (word != NULL)
-			problems_addf(r->problems, map->line, map->column, NULL,
-			    "'%s:%s' for %s is given twice; the first is in line %u", entry.name,
-			    word, entry.architecture, r->found.items[i].line);
+		if (word == NULL)
+			continue;
+		r->bad = true;
+		problems_addf(r->problems, map->line, map->column, NULL,
+		    "'%s:%s' for %s is given twice; the first is in line %u", entry.name, word,
+		    entry.architecture, r->found.items[i].line);
 	}
-	if (r->problems->count != before) {
+	if (r->bad) {
 		entry_done(&entry);
 		return;
 	}
@@ -390,8 +401,7 @@ read_root(struct reader *r, const struct node *root)
 		if (str_eq(key->text, known[0]))
 			images = root->items[i + 1];
 		else
-			problems_unknown_key(r->problems, key->line, key->column, key->text, known,
-			    ARRAY_LEN(known));
+			unknown_key(r, key, known, ARRAY_LEN(known));
 	}
 	if (images == NULL || node_plain_kind(images) == PLAIN_NULL)
 		return;

@@ -120,7 +120,7 @@ static void
 explain_architecture(const struct catalogue *catalogue, const struct wanted *wanted,
     const char *name, struct err *err)
 {
-	CLEANUP_FREE char *shown = str_printable(name, strnlen(name, 256)), *list = NULL;
+	CLEANUP_FREE char *shown = str_line(name, strnlen(name, 256)), *list = NULL;
 	struct sbuf found = { 0 };
 
 	for (size_t i = 0; i < catalogue->count; i++) {
@@ -143,7 +143,7 @@ static void
 explain(const struct catalogue *catalogue, const struct wanted *wanted, const char *name,
     struct err *err)
 {
-	CLEANUP_FREE char *shown = str_printable(name, strnlen(name, 256));
+	CLEANUP_FREE char *shown = str_line(name, strnlen(name, 256));
 	const char **words = xcalloc(catalogue->count + 1, sizeof(char *)), *near;
 	struct sbuf versions = { 0 };
 	size_t listed = 0;

@@ -42,7 +42,7 @@ bad(struct convert *c, const struct node *node, const char *path, const char *hi
 static char *
 shown(const struct node *node)
 {
-	return str_printable(node->text, node->len < 64 ? node->len : 64);
+	return str_line(node->text, node->len < 64 ? node->len : 64);
 }
 
 static bool

@@ -194,7 +194,7 @@ check_version(const struct node *version, struct vmfile_problems *problems)
 		    "'version' is missing: this is no lock file");
 		return false;
 	}
-	shown = str_printable(version->text, strnlen(version->text, 32));
+	shown = str_line(version->text, strnlen(version->text, 32));
 	problems_addf(problems, version->line, version->column,
 	    "a newer vmctl wrote it: use that one, or remove the file and pin anew with "
 	    "'vmctl image update'",

@@ -52,7 +52,7 @@ void
 problems_unknown_key(struct vmfile_problems *problems, unsigned line, unsigned column,
     const char *key, const char *const *known, size_t count)
 {
-	CLEANUP_FREE char *shown = str_printable(key, strnlen(key, 64)), *hint = NULL;
+	CLEANUP_FREE char *shown = str_line(key, strnlen(key, 64)), *hint = NULL;
 	const char *near = str_nearest(key, known, count);
 
 	if (near != NULL)
@@ -64,7 +64,7 @@ int
 problems_err(
     struct vmfile_problems *problems, const char *file, enum err_code code, struct err *err)
 {
-	CLEANUP_FREE char *shown = str_printable(file, strlen(file)), *rest = NULL;
+	CLEANUP_FREE char *shown = str_line(file, strlen(file)), *rest = NULL;
 	const struct vmfile_problem *first;
 
 	problems_sort(problems);
@@ -111,7 +111,7 @@ vmfile_problems_done(struct vmfile_problems *problems)
 char *
 vmfile_problems_text(const struct vmfile_problems *problems, const char *path)
 {
-	CLEANUP_FREE char *shown = str_printable(fs_basename(path), strlen(fs_basename(path)));
+	CLEANUP_FREE char *shown = str_line(fs_basename(path), strlen(fs_basename(path)));
 	struct sbuf out = { 0 };
 
 	for (size_t i = 0; i < problems->count; i++) {

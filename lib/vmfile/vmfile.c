@@ -159,7 +159,7 @@ read_root(struct load *load, const struct node *root)
 	}
 	for (size_t i = 0; i + 1 < root->count; i += 2) {
 		const struct node *key = root->items[i];
-		CLEANUP_FREE char *shown = str_printable(key->text, strnlen(key->text, 64));
+		CLEANUP_FREE char *shown = str_line(key->text, strnlen(key->text, 64));
 
 		if (str_eq(key->text, "vms"))
 			vms = root->items[i + 1];
@@ -253,7 +253,7 @@ char *
 vmfile_where(const struct vmfile *vmfile, const char *value_path)
 {
 	const char *name = fs_basename(vmfile->path);
-	CLEANUP_FREE char *shown = str_printable(name, strlen(name));
+	CLEANUP_FREE char *shown = str_line(name, strlen(name));
 	const struct mark *mark = marks_find(vmfile->marks, value_path);
 
 	if (mark == NULL)

@@ -160,7 +160,7 @@ check_tag(struct reader *r, const yaml_event_t *event, const yaml_char_t *tag)
 
 	if (tag == NULL)
 		return;
-	shown = str_printable((const char *)tag, strnlen((const char *)tag, 80));
+	shown = str_line((const char *)tag, strnlen((const char *)tag, 80));
 	text = xasprintf("the tag '%s' is not taken", shown);
 	problem_at(
 	    r, &event->start_mark, "leave it out; put a text in quotes to keep it a text", text);
@@ -254,7 +254,7 @@ check_key(struct reader *r, const struct node *map, const struct node *key)
 	}
 	first = find_key(map, map->count, key->text);
 	if (first != NULL) {
-		CLEANUP_FREE char *shown = str_printable(key->text, strnlen(key->text, 64));
+		CLEANUP_FREE char *shown = str_line(key->text, strnlen(key->text, 64));
 
 		problems_addf(r->problems, key->line, key->column, NULL,
 		    "'%s' is given twice; the first is in line %u", shown, first->line);

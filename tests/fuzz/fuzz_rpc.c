@@ -87,7 +87,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		const char *written = json_object_to_json_string_ext(line.root, JSON_TEXT_FLAGS);
 
 		assert(gate_check(written, strlen(written), &err) == 0 ||
-		    strstr(err.msg, "64 bits") != NULL); /* ids may be larger */
+		       strstr(err.msg, "64 bits") != NULL); /* ids may be larger */
 		for (size_t i = 0; i < line.count; i++)
 			try_call(&line.calls[i]);
 	}

@@ -188,6 +188,9 @@ static const struct {
 	{ HEAD ENTRY("a", "1", "amd64", "") ENTRY("a", "1", "amd64", ""), "x.yaml:3:3: 'a:1' for amd64 is given twice; the first is in line 2", "" },
 	{ HEAD ENTRY("a", "1", "amd64", "") ENTRY("a", "2", "amd64", ", aliases: ['1']"), "x.yaml:3:3: 'a:1' for amd64 is given twice", "" },
 	{ HEAD ENTRY("a", "1", "amd64", ", aliases: [new]") ENTRY("a", "2", "amd64", ", aliases: [new]"), "x.yaml:3:3: 'a:new' for amd64 is given twice", "" },
+	/* the same mistake at the same place, told once */
+	{ HEAD "- {name: a, version: '1', architecture: amd64, url: &u \"h\\t\"}\n- {name: a, version: '2', architecture: amd64, url: *u}\n", "x.yaml:2:53: 'url' must be one line of text", "" },
+	{ HEAD "- {name: a, \"b\\nc\": 1}\n", "x.yaml:2:3: 'architecture' is missing (and 3 more)", "" },
 	{ HEAD "- {\n", "x.yaml:3:1: not valid YAML", "" },
 	{ HEAD "\xff\n", "x.yaml:2:1: is not valid UTF-8", "UTF-8" },
 };
