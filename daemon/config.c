@@ -22,9 +22,10 @@ static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
 
 /* What vmmd.yaml may say, and the command line above it. */
 struct settings {
-	char *socket, *data_dir, *runtime_dir, *group, *launcher;
+	char *socket, *data_dir, *runtime_dir, *group, *launcher, *fetcher;
 	int log_level, accel;
 	uint64_t max_per_uid, start_timeout_ms, ready_timeout_ms;
+	uint64_t stall_timeout_ms, connect_timeout_ms, image_max_bytes, keep_free_bytes;
 };
 
 /* clang-format off */
@@ -34,11 +35,16 @@ const struct field settings_fields[] = {
 	FIELD(struct settings, runtime_dir, FIELD_STRING, .min = 1, .text = "folder of sockets"),
 	FIELD(struct settings, group,       FIELD_STRING, .min = 1, .text = "system daemon: the group that may use the socket"),
 	FIELD(struct settings, launcher,    FIELD_STRING, .min = 1, .text = "path of vmm-launch"),
+	FIELD(struct settings, fetcher,     FIELD_STRING, .min = 1, .text = "path of vmm-fetch"),
 	FIELD(struct settings, log_level,   FIELD_ENUM, .words = level_words, .fallback = "info", .text = "how much is logged"),
 	FIELD(struct settings, accel,       FIELD_ENUM, .words = accel_words, .fallback = "auto", .text = "acceleration of machines"),
 	FIELD(struct settings, max_per_uid, FIELD_UINT, .min = 1, .max = 4096, .fallback = "256", .text = "system daemon: connections of one user"),
 	FIELD_NAMED("start_timeout", struct settings, start_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "2min", .text = "how long a start may take"),
 	FIELD_NAMED("ready_timeout", struct settings, ready_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "5min", .text = "how long a guest may take to be reachable"),
+	FIELD_NAMED("connect_timeout", struct settings, connect_timeout_ms, FIELD_DURATION, .min = 100, .max = 3600000, .fallback = "30s", .text = "fetching images: how long a connection may take"),
+	FIELD_NAMED("stall_timeout", struct settings, stall_timeout_ms, FIELD_DURATION, .min = 100, .max = 3600000, .fallback = "1min", .text = "fetching images: how long nothing may come"),
+	FIELD_NAMED("image_max", struct settings, image_max_bytes, FIELD_SIZE, .unit = 1ULL << 30, .min = 1 << 20, .max = 1ULL << 46, .fallback = "8TiB", .text = "fetching images: the largest that is taken"),
+	FIELD_NAMED("keep_free", struct settings, keep_free_bytes, FIELD_SIZE, .unit = 1ULL << 30, .max = 1ULL << 46, .fallback = "256MiB", .text = "fetching images: what stays free on the disk"),
 	FIELD_END
 };
 
@@ -189,11 +195,13 @@ own_folder(void)
 
 /* Beside us in a build tree, else where `meson install` puts it. */
 static char *
-find_launcher(void)
+find_program(const char *name, const char *built_in)
 {
 	CLEANUP_FREE char *folder = own_folder();
-	static const char *const places[] = { "vmm-launch", "../lib/vmm-launch",
-		"../lib/hypervisor/launcher/vmm-launch", "../libexec/vmm/vmm-launch" };
+	CLEANUP_FREE char *built = xasprintf("../%s/%s", built_in, name);
+	CLEANUP_FREE char *lib = xasprintf("../lib/%s", name);
+	CLEANUP_FREE char *libexec = xasprintf("../libexec/vmm/%s", name);
+	const char *places[] = { name, lib, built, libexec };
 
 	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
 		CLEANUP_FREE char *path = fs_join(folder, places[i]);
@@ -201,7 +209,7 @@ find_launcher(void)
 		if (access(path, X_OK) == 0)
 			return fs_expand(path, NULL);
 	}
-	return xstrdup(VMM_LIBEXECDIR "/vmm-launch");
+	return xasprintf(VMM_LIBEXECDIR "/%s", name);
 }
 
 static void
@@ -243,11 +251,18 @@ config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, s
 	c->log_level = xstrdup(level_words[s.log_level]);
 	c->accel = xstrdup(accel_words[s.accel]);
 	c->group = TAKE(s.group);
-	c->launcher = s.launcher != NULL ? TAKE(s.launcher) : find_launcher();
+	c->launcher = s.launcher != NULL ? TAKE(s.launcher)
+					: find_program("vmm-launch", "lib/hypervisor/launcher");
+	c->fetcher = s.fetcher != NULL ? TAKE(s.fetcher) : find_program("vmm-fetch", "lib/image/fetcher");
+	c->catalogue_dir = c->system ? xstrdup("/etc/vmm") : xdg("XDG_CONFIG_HOME", ".config", "vmm");
 	c->config_file = TAKE(file);
 	c->max_per_uid = s.max_per_uid;
 	c->start_timeout_ms = s.start_timeout_ms;
 	c->ready_timeout_ms = s.ready_timeout_ms;
+	c->stall_timeout_ms = s.stall_timeout_ms;
+	c->connect_timeout_ms = s.connect_timeout_ms;
+	c->image_max_bytes = s.image_max_bytes;
+	c->keep_free_bytes = s.keep_free_bytes;
 	fields_release(settings_fields, &s);
 	free(line.socket);
 	free(line.data_dir);
@@ -276,6 +291,8 @@ config_destroy(struct config *c)
 	free(c->vm_run_dir);
 	free(c->config_file);
 	free(c->launcher);
+	free(c->fetcher);
+	free(c->catalogue_dir);
 	free(c->log_level);
 	free(c->accel);
 	free(c->group);

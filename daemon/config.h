@@ -18,11 +18,15 @@ struct config {
 	char *vm_run_dir;    /* short: sockets of machines */
 	char *config_file;   /* NULL: none */
 	char *launcher;	     /* vmm-launch */
+	char *fetcher;	     /* vmm-fetch */
+	char *catalogue_dir; /* where the daemon's own catalogue entries are; NULL: nowhere */
 	char *log_level;
 	char *accel;	     /* auto | kvm | tcg */
 	char *group;	     /* of the system socket; NULL: ours */
 	uint64_t max_per_uid;
 	uint64_t start_timeout_ms, ready_timeout_ms;
+	uint64_t stall_timeout_ms, connect_timeout_ms; /* of transfers */
+	uint64_t image_max_bytes, keep_free_bytes;
 };
 
 /* What vmmd.yaml may say: rows, for reading it and for the documentation. */

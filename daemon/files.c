@@ -98,11 +98,36 @@ claim_file(void *arg, struct file_ref *file, const char *what)
 	return file->kind == FILE_PATH ? claim_path(c, file, what) : 0;
 }
 
+/* Bytes that came in the request become an unlinked file, so that the rest is alike. */
+static int
+data_to_fd(struct file_ref *file, struct err *err)
+{
+	FILE *tmp = tmpfile();
+	int fd;
+
+	if (tmp == NULL)
+		return err_errno(err, E_IO, errno, "can not keep '%s'", file_ref_shown(file));
+	fd = fcntl(fileno(tmp), F_DUPFD_CLOEXEC, 3);
+	fclose(tmp);
+	if (fd < 0 || fs_write_all(fd, file->data, file->len) < 0) {
+		int e = errno;
+
+		if (fd >= 0)
+			close(fd);
+		return err_errno(err, E_IO, e, "can not keep '%s'", file_ref_shown(file));
+	}
+	free(TAKE(file->data));
+	file->kind = FILE_FD;
+	file->fd = fd;
+	return 0;
+}
+
 /* A bare string may be a path, too: one has a '/' and no scheme. */
 static int
 claim_image(struct claim *c, struct image_spec *image)
 {
 	struct file_ref *file = &image->file;
+	int rc;
 
 	if (file->kind == FILE_NONE && image->url != NULL && strchr(image->url, '/') != NULL &&
 	    strstr(image->url, "://") == NULL) {
@@ -114,7 +139,8 @@ claim_image(struct claim *c, struct image_spec *image)
 	if (image->name == NULL && file->path != NULL)
 		image->name = str_printable(file->path, strlen(file->path));
 	file->name = xstrdup(image->name);
-	return claim_file(c, file, "image");
+	rc = claim_file(c, file, "image");
+	return rc == 0 && file->kind == FILE_DATA ? data_to_fd(file, c->err) : rc;
 }
 
 static int
@@ -240,30 +266,6 @@ files_digest(int fd, const char *name, struct job *job, char **ret_digest, struc
 	if (rc == 0)
 		*ret_digest = xasprintf("sha256:%s", hex);
 	return rc;
-}
-
-/* Bytes that came in the request become an unlinked file, so that the rest is alike. */
-static int
-data_to_fd(struct file_ref *file, struct err *err)
-{
-	FILE *tmp = tmpfile();
-	int fd;
-
-	if (tmp == NULL)
-		return err_errno(err, E_IO, errno, "can not keep '%s'", file_ref_shown(file));
-	fd = fcntl(fileno(tmp), F_DUPFD_CLOEXEC, 3);
-	fclose(tmp);
-	if (fd < 0 || fs_write_all(fd, file->data, file->len) < 0) {
-		int e = errno;
-
-		if (fd >= 0)
-			close(fd);
-		return err_errno(err, E_IO, e, "can not keep '%s'", file_ref_shown(file));
-	}
-	free(TAKE(file->data));
-	file->kind = FILE_FD;
-	file->fd = fd;
-	return 0;
 }
 
 static int

@@ -50,6 +50,7 @@ project_of(struct vmmd *vmmd, struct request *request, enum project_verb verb,
 	p->destroy = a->destroy;
 	p->orphans = a->orphans;
 	p->timeout_ms = a->timeout_ms;
+	fetch_auth_copy(&p->auth, &a->auth);
 	rc = claim_all(request, p, &err);
 	if (rc == 0 && a->project[0] != '/')
 		rc = err_set(&err, E_PARAMS, "project: '%s' is not an absolute path", a->project);

@@ -121,13 +121,37 @@ method_image_inspect(struct vmmd *vmmd, struct request *request, void *args)
 	request_reply(request, row);
 }
 
+static json_object *
+entry_row(const struct catalogue_entry *e)
+{
+	json_object *row = json_object_new_object(), *aliases = json_object_new_array();
+
+	for (size_t i = 0; i < e->aliases.count; i++)
+		json_object_array_add(aliases, json_object_new_string(e->aliases.items[i]));
+	json_add_string(row, "name", e->name);
+	json_add_string(row, "version", e->version);
+	json_object_object_add(row, "aliases", aliases);
+	json_add_string(row, "architecture", e->architecture);
+	json_add_string(row, "url", e->url);
+	json_add_string(row, "checksums", e->checksums);
+	json_add_string(row, "sha256", e->sha256);
+	json_add_string(row, "sha512", e->sha512);
+	json_add_string(row, "format", e->format);
+	json_add_string(row, "user", e->user);
+	json_add_string(row, "firmware", e->firmware);
+	json_add_string(row, "file", e->file);
+	return row;
+}
+
 void
 method_image_catalogue(struct vmmd *vmmd, struct request *request, void *args)
 {
-	json_object *result = json_object_new_object();
+	json_object *result = json_object_new_object(), *list = json_object_new_array();
 
-	json_object_object_add(result, "entries", json_object_new_array());
-	json_add_string(result, "architecture", "amd64");
+	for (size_t i = 0; i < vmmd->catalogue.count; i++)
+		json_object_array_add(list, entry_row(&vmmd->catalogue.items[i]));
+	json_object_object_add(result, "entries", list);
+	json_add_string(result, "architecture", catalogue_host_architecture());
 	request_reply(request, result);
 }
 
@@ -269,6 +293,7 @@ method_image_prune(struct vmmd *vmmd, struct request *request, void *args)
 	struct pruning p = { .vmmd = vmmd, .uid = caller(request), .all = a->all };
 	json_object *result = json_object_new_object(), *list = json_object_new_array(), *row;
 	uint64_t bytes = 0;
+	size_t parts;
 
 	image_each(vmmd->images, choose, &p);
 	for (size_t i = 0; i < p.digests.count; i++) {
@@ -278,8 +303,9 @@ method_image_prune(struct vmmd *vmmd, struct request *request, void *args)
 		free(p.digests.items[i]);
 	}
 	free(p.digests.items);
+	parts = image_parts_prune(vmmd->images, caller(request), a->dry_run, &bytes);
 	json_object_object_add(result, "images", list);
-	json_add_int(result, "parts", 0);
+	json_add_int(result, "parts", (int64_t)parts);
 	json_add_int(result, "bytes", (int64_t)bytes);
 	request_reply(request, result);
 }

@@ -145,7 +145,7 @@ method_vm_create(struct vmmd *vmmd, struct request *request, void *args)
 	c->name = xstrdup(spec.name);
 	call.ended = created;
 	call.arg = c;
-	rc = ops_create(vmmd, &spec, NULL, &call, &err);
+	rc = ops_create(vmmd, &spec, NULL, &a->auth, &call, &err);
 	if (rc != 0) {
 		creation_done(c);
 		request_fail(request, &err);

@@ -9,6 +9,7 @@
 #include "daemon/config.h"
 #include "daemon/events.h"
 #include "daemon/files.h"
+#include "daemon/op_image.h"
 #include "daemon/ops.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -17,7 +18,8 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
-#include "lib/image/image.h"
+#include "lib/image/fetch.h"
+#include "lib/image/reference.h"
 #include "lib/store/store.h"
 
 struct create_data {
@@ -26,7 +28,8 @@ struct create_data {
 	struct job *job;
 	struct err err;
 	char *dir;
-	struct image_import *import;
+	struct fetch_auth auth;
+	struct image_fetch *fetch;
 };
 
 /* ---- checks ---- */
@@ -156,60 +159,64 @@ files_cancel(struct operation *op)
 
 /* ---- step: image ---- */
 
+/* What a login in a URL says is for the transfer alone. */
 static void
-use_image(struct vm *vm, struct vm_spec *spec, const struct image *image)
+forget_login(struct image_spec *ref)
 {
-	struct image_spec *ref = &spec->image;
+	const char *host = ref->url != NULL ? strstr(ref->url, "://") : NULL;
+	char *public;
 
-	if (ref->name == NULL)
-		ref->name = xstrdup(image_spec_shown(ref));
-	file_ref_done(&ref->file);
-	vm_set_string(&ref->digest, image->digest);
-	vm_set_string(&vm->image_digest, image->digest);
+	if (host == NULL || memchr(host + 3, '@', strcspn(host + 3, "/?#")) == NULL)
+		return;
+	public = image_url_public(ref->url);
+	free(ref->url);
+	ref->url = public;
 }
 
 static void
-image_taken(void *arg, const struct image *image, const struct err *err)
+use_image(struct vm *vm, struct vm_spec *spec, const struct image_got *got)
+{
+	struct image_spec *ref = &spec->image;
+
+	forget_login(ref);
+	if (ref->name == NULL)
+		ref->name = xstrdup(image_spec_shown(ref));
+	file_ref_done(&ref->file);
+	vm_set_string(&ref->digest, got->image->digest);
+	if (got->source != NULL)
+		vm_set_string(&ref->source, got->source);
+	vm_set_string(&vm->image_digest, got->image->digest);
+}
+
+static void
+image_got(void *arg, const struct image_got *got, const struct err *err)
 {
 	struct operation *op = arg;
 	struct create_data *d = op->data;
 
-	d->import = NULL;
+	d->fetch = NULL;
 	if (err != NULL) {
 		op_step_failed(op, err);
 		return;
 	}
-	use_image(op->vm, &d->spec, image);
+	if (got->note != NULL)
+		op_note(op, "%s", got->note);
+	use_image(op->vm, &d->spec, got);
 	op_step_done(op);
-}
-
-static void
-image_progress(void *arg, uint64_t done, uint64_t total)
-{
-	op_progress(arg, done, total, "bytes");
 }
 
 static enum step_result
 image_run(struct operation *op, struct err *err)
 {
 	struct create_data *d = op->data;
-	struct image_spec *ref = &d->spec.image;
-	const struct image *image;
-	int fd;
+	struct image_want want = { &d->spec.image, &d->auth, op->uid, IMAGE_REVALIDATE };
 
-	if (!ref->present)
+	if (!d->spec.image.present)
 		return STEP_DONE;
-	if (ref->file.kind == FILE_FD) {
-		fd = ref->file.fd;
-		ref->file.kind = FILE_NONE; /* the descriptor is the store's now */
-		d->import = image_import(op->vmmd->images, fd, image_spec_shown(ref), image_progress,
-		    image_taken, op);
-		return STEP_WAIT;
-	}
-	if (image_get(op->vmmd->images, ref->digest != NULL ? ref->digest : ref->url, &image, err) != 0)
-		return STEP_FAILED;
-	use_image(op->vm, &d->spec, image);
-	return STEP_DONE;
+	d->fetch = image_fetch(op->vmmd->images, &want, op_image_progress, image_got, op);
+	if (d->spec.image.file.kind == FILE_FD)
+		d->spec.image.file.kind = FILE_NONE; /* the descriptor is the store's now */
+	return STEP_WAIT;
 }
 
 static void
@@ -217,8 +224,8 @@ image_cancel(struct operation *op)
 {
 	struct create_data *d = op->data;
 
-	if (d->import != NULL)
-		image_import_cancel(d->import);
+	if (d->fetch != NULL)
+		image_fetch_cancel(d->fetch);
 }
 
 /* ---- step: disk ---- */
@@ -283,7 +290,10 @@ create_release(struct operation *op)
 {
 	struct create_data *d = op->data;
 
+	if (d->fetch != NULL)
+		image_fetch_forget(d->fetch);
 	files_release_spec(&d->spec);
+	fetch_auth_release(&d->auth);
 	free(d->dir);
 	free(d);
 }
@@ -299,7 +309,7 @@ const struct op_kind op_kind_create = { "vm.create", steps, ARRAY_LEN(steps), cr
 
 int
 ops_create(struct vmmd *vmmd, struct vm_spec *spec, const char *project,
-    const struct op_call *call, struct err *err)
+    const struct fetch_auth *auth, const struct op_call *call, struct err *err)
 {
 	struct create_data *d;
 	struct vm_spec shown;
@@ -319,6 +329,8 @@ ops_create(struct vmmd *vmmd, struct vm_spec *spec, const char *project,
 	d = xcalloc(1, sizeof(*d));
 	d->spec = *spec;
 	memset(spec, 0, sizeof(*spec));
+	if (auth != NULL)
+		fetch_auth_copy(&d->auth, auth);
 	rc = op_start(vmmd, &op_kind_create, vm, d, 0, call, NULL, err);
 	if (rc != 0)
 		vm_free(vm);

@@ -8,14 +8,16 @@
 #include "daemon/operation.h"
 #include "lib/model/spec.h"
 
+struct fetch_auth;
 struct vm;
 
 /* The operations of one machine: each starts a table of steps. */
 
 /* Checks everything that can be refused before something is made, then makes the machine.
- * spec: taken (descriptors claimed).  The machine exists, in state preparing, from here on. */
+ * spec: taken (descriptors claimed).  auth: how its image may be fetched; borrowed, may be NULL.
+ * The machine exists, in state preparing, from here on. */
 int ops_create(struct vmmd *vmmd, struct vm_spec *spec, const char *project,
-    const struct op_call *call, struct err *err);
+    const struct fetch_auth *auth, const struct op_call *call, struct err *err);
 int ops_start(struct vm *vm, const struct op_call *call, struct err *err);
 
 struct stop_args {

@@ -14,7 +14,7 @@
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
-#include "lib/image/image.h"
+#include "lib/image/fetch.h"
 
 struct project *
 project_create(struct vmmd *vmmd, enum project_verb verb, const char *path, uid_t uid,
@@ -60,6 +60,9 @@ project_destroy(struct project *p)
 		free(m->error);
 		free(m->dir);
 	}
+	if (p->fetch != NULL)
+		image_fetch_forget(p->fetch);
+	fetch_auth_release(&p->auth);
 	free(p->members);
 	free(p->path);
 	free(p);

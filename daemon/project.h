@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "daemon/operation.h"
+#include "lib/model/auth.h"
 #include "lib/model/spec.h"
 
 /* The machines of one VMFile, together: up, down, reload, and the plan of an up. */
@@ -47,7 +48,8 @@ struct project {
 	struct job *job;
 	struct err job_err;
 	size_t image_at; /* reload: which image is being taken */
-	struct image_import *import;
+	struct image_fetch *fetch;
+	struct fetch_auth auth; /* for images */
 };
 
 /* vms: taken (descriptors claimed).  names: borrowed; empty means all. */

@@ -2,18 +2,21 @@
  *
  * up, reload and down as operations: what is checked, hashed and taken before any machine is
  * touched, and then the chains of project_run.c. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/op_image.h"
 #include "daemon/ops.h"
 #include "daemon/project.h"
+#include "daemon/spec_diff.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
-#include "lib/image/image.h"
+#include "lib/image/fetch.h"
 
 static void
 hash_job(struct job *job, void *data)
@@ -46,12 +49,10 @@ project_known_images(struct project *p)
 		const struct image *image = NULL;
 
 		m->busy = member_vm(m) != NULL; /* a machine to compare it with */
-		if (ref->digest != NULL)
+		if (!ref->present || ref->digest != NULL ||
+		    (m->busy && spec_same_image_words(&member_vm(m)->spec.image, ref)))
 			continue;
-		if (ref->file.kind == FILE_FD)
-			image = image_find_file(p->vmmd->images, ref->file.fd);
-		else if (ref->url != NULL)
-			image = image_find(p->vmmd->images, ref->url);
+		image = image_known(p->vmmd->images, ref, p->uid);
 		if (image != NULL)
 			ref->digest = xstrdup(image->digest);
 	}
@@ -81,17 +82,35 @@ check_cancel(struct operation *op)
 static void take_next_image(struct project *p);
 
 static void
-image_taken(void *arg, const struct image *image, const struct err *err)
+image_got(void *arg, const struct image_got *got, const struct err *err)
+{
+	struct project *p = arg;
+	struct image_spec *ref = &p->members[p->image_at].spec.image;
+
+	p->fetch = NULL;
+	if (err != NULL) {
+		struct err own = *err;
+
+		err_wrap(&own, "machine '%s'", p->members[p->image_at].name);
+		op_step_failed(p->op, &own);
+		return;
+	}
+	if (got->note != NULL)
+		op_note(p->op, "%s", got->note);
+	/* The machine is made of this very image, whatever moves meanwhile. */
+	vm_set_string(&ref->digest, got->image->digest);
+	if (got->source != NULL)
+		vm_set_string(&ref->source, got->source);
+	p->image_at++;
+	take_next_image(p);
+}
+
+static void
+image_progress(void *arg, const struct image_progress *progress)
 {
 	struct project *p = arg;
 
-	p->import = NULL;
-	if (err != NULL) {
-		op_step_failed(p->op, err);
-		return;
-	}
-	p->image_at++;
-	take_next_image(p);
+	op_image_progress(p->op, progress);
 }
 
 /* Before a reload destroys anything, every image that it needs is in the store. */
@@ -100,27 +119,22 @@ take_next_image(struct project *p)
 {
 	for (; p->image_at < p->count; p->image_at++) {
 		struct member *m = &p->members[p->image_at];
-		struct image_spec *ref = &m->spec.image;
+		struct image_spec ref = m->spec.image;
+		struct image_want want = { &ref, &p->auth, p->uid, IMAGE_REVALIDATE };
 		struct err err = ERR_INIT;
-		int fd;
 
-		if (!m->selected || !ref->present)
+		if (!m->selected || !ref.present)
 			continue;
-		if (ref->url != NULL && image_find(p->vmmd->images, ref->url) == NULL) {
-			err_set(&err, E_NOT_FOUND, "machine '%s': there is no image '%s'", m->name,
-			    ref->url);
-			op_step_failed(p->op, &err);
-			return;
+		/* The machine takes the descriptor when it is made. */
+		if (ref.file.kind == FILE_FD) {
+			ref.file.fd = fcntl(ref.file.fd, F_DUPFD_CLOEXEC, 3);
+			if (ref.file.fd < 0) {
+				err_set(&err, E_LIMIT, "too many files are open");
+				op_step_failed(p->op, &err);
+				return;
+			}
 		}
-		if (ref->file.kind != FILE_FD)
-			continue;
-		fd = dup(ref->file.fd);
-		if (fd < 0) {
-			err_set(&err, E_LIMIT, "too many files are open");
-			op_step_failed(p->op, &err);
-			return;
-		}
-		p->import = image_import(p->vmmd->images, fd, image_spec_shown(ref), NULL, image_taken, p);
+		p->fetch = image_fetch(p->vmmd->images, &want, image_progress, image_got, p);
 		return;
 	}
 	op_step_done(p->op);
@@ -143,8 +157,8 @@ images_cancel(struct operation *op)
 {
 	struct project *p = op->data;
 
-	if (p->import != NULL)
-		image_import_cancel(p->import);
+	if (p->fetch != NULL)
+		image_fetch_cancel(p->fetch);
 }
 
 static enum step_result

@@ -188,7 +188,8 @@ stage_create(struct member *m)
 	m->action = m->project->verb == PROJECT_RELOAD ? "reloaded" : "created";
 	m->busy = true;
 	m->stage = STAGE_UPDATE; /* child_ended goes past it: nothing is left to update */
-	child_started(m, ops_create(m->project->vmmd, &spec, m->project->path, &call, &err), &err);
+	child_started(m,
+	    ops_create(m->project->vmmd, &spec, m->project->path, &m->project->auth, &call, &err), &err);
 }
 
 static void

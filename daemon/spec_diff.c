@@ -55,8 +55,8 @@ normal(json_object *json)
 
 /* An image is its digest; one that is not known yet, and asked for in the same words as the one
  * that is there, is taken for the same: what a name means may move, a machine does not. */
-static bool
-same_words(const struct image_spec *is, const struct image_spec *asked)
+bool
+spec_same_image_words(const struct image_spec *is, const struct image_spec *asked)
 {
 	return asked->digest == NULL && asked->url != NULL && str_eq(asked->url, is->url) &&
 	    str_eq(asked->sha256, is->sha256) && str_eq(asked->sha512, is->sha512);
@@ -103,7 +103,7 @@ spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *ch
 
 	json_object_object_add(from, "image", image_text(&is->image));
 	json_object_object_add(to, "image",
-	    image_text(same_words(&is->image, &asked->image) ? &is->image : &asked->image));
+	    image_text(spec_same_image_words(&is->image, &asked->image) ? &is->image : &asked->image));
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
 		CLEANUP_FREE char *old = for_people(rules[i].field, text_of(from, rules[i].field));
 		CLEANUP_FREE char *new = for_people(rules[i].field, text_of(to, rules[i].field));

@@ -2,6 +2,8 @@
 #ifndef DAEMON_SPEC_DIFF_H
 #define DAEMON_SPEC_DIFF_H
 
+#include <stdbool.h>
+
 #include "lib/model/spec.h"
 
 struct json_object;
@@ -23,5 +25,9 @@ enum change_when spec_diff(const struct vm_spec *is, const struct vm_spec *asked
  * next start).  Deep copies. */
 void spec_merge(const struct vm_spec *is, const struct vm_spec *asked, enum change_when most,
     struct vm_spec *ret_spec);
+
+/* Is the image asked for in the words that the machine was made with, and without a digest that
+ * says more? */
+bool spec_same_image_words(const struct image_spec *is, const struct image_spec *asked);
 
 #endif

@@ -30,10 +30,11 @@
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
 #include "lib/hypervisor/hypervisor.h"
-#include "lib/image/image.h"
+#include "lib/image/fetch.h"
 #include "lib/store/store.h"
 
-enum { SSH_THREADS = 48, DISK_THREADS = 4, MAX_QUEUE = 4096, MAX_CONNECTIONS = 4096, LOCK_MS = 3000 };
+enum { SSH_THREADS = 48, DISK_THREADS = 4, MAX_QUEUE = 4096, MAX_CONNECTIONS = 4096, LOCK_MS = 3000,
+	FETCH_ATTEMPTS = 8 };
 
 static bool
 is_alive(const char *pid_text)
@@ -117,6 +118,42 @@ on_store_failure(void *arg, const struct err *err)
 	log_error("the store: %s", err->msg);
 }
 
+/* A wrong file of the administrator's takes nobody's machines down: what ships is there. */
+static void
+load_catalogue(struct vmmd *vmmd)
+{
+	struct catalogue catalogue = { 0 };
+	struct err err = ERR_INIT;
+
+	if (catalogue_load_all(vmmd->config->catalogue_dir, &catalogue, &err) != 0) {
+		log_error("the catalogue of images: %s", err.msg);
+		if (vmmd->catalogue.count > 0 || catalogue_load_all(NULL, &catalogue, NULL) != 0)
+			return;
+	}
+	catalogue_done(&vmmd->catalogue);
+	vmmd->catalogue = catalogue;
+}
+
+static void
+set_fetcher(struct vmmd *vmmd)
+{
+	const struct config *c = vmmd->config;
+	struct image_fetcher fetcher = {
+		.program = c->fetcher,
+		.drop = geteuid() == 0,
+		.os = "linux",
+		.architecture = catalogue_host_architecture(),
+		.max_bytes = c->image_max_bytes,
+		.keep_free_bytes = c->keep_free_bytes,
+		.stall_ms = c->stall_timeout_ms,
+		.connect_ms = c->connect_timeout_ms,
+		.attempts = FETCH_ATTEMPTS,
+	};
+
+	image_store_set_fetcher(vmmd->images, &fetcher);
+	image_store_set_catalogue(vmmd->images, &vmmd->catalogue);
+}
+
 static int
 open_store(struct vmmd *vmmd, struct err *err)
 {
@@ -129,7 +166,12 @@ open_store(struct vmmd *vmmd, struct err *err)
 	if (notice != NULL)
 		log_warn("%s", notice);
 	store_on_failure(vmmd->store, on_store_failure, vmmd);
-	return image_store_open(images, vmmd->store, vmmd->loop, vmmd->disk_pool, &vmmd->images, err);
+	rc = image_store_open(images, vmmd->store, vmmd->loop, vmmd->disk_pool, &vmmd->images, err);
+	if (rc != 0)
+		return rc;
+	load_catalogue(vmmd);
+	set_fetcher(vmmd);
+	return 0;
 }
 
 static int
@@ -191,7 +233,8 @@ on_reload(void *arg)
 
 	/* Nothing is cached that a file could change, but what asks for a reload must see its end. */
 	notify_send(text);
-	log_info("reload: settings are read at the next start");
+	log_info("reload: the catalogue is read again; settings are at the next start");
+	load_catalogue(vmmd);
 	store_backup(vmmd->store);
 	notify_send("READY=1");
 }
@@ -292,6 +335,7 @@ vmmd_destroy(struct vmmd *vmmd)
 	operations_destroy(vmmd->operations);
 	events_destroy(vmmd->events);
 	image_store_close(vmmd->images);
+	catalogue_done(&vmmd->catalogue);
 	hv_router_destroy(vmmd->router);
 	store_close(vmmd->store);
 	free(vmmd->hv_env);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "lib/base/err.h"
+#include "lib/image/catalogue.h"
 
 /* The daemon's one context.  Functions take the smallest part of it that will do. */
 
@@ -30,6 +31,7 @@ struct vmmd {
 	struct worker_pool *disk_pool; /* hashing, copying, qemu-img */
 	struct store *store;
 	struct image_store *images;
+	struct catalogue catalogue;
 	struct hv_env *hv_env;
 	struct hv_router *router;
 	struct events *events;

@@ -296,6 +296,17 @@ schema_of_row(const struct result_row *row)
 	return json_object_new_object();
 }
 
+/* A reference stands alone; what else is to be said of it stands around it. */
+static json_object *
+beside(json_object *reference)
+{
+	json_object *wrapper = json_object_new_object(), *list = json_object_new_array();
+
+	json_object_array_add(list, reference);
+	json_object_object_add(wrapper, "allOf", list);
+	return wrapper;
+}
+
 static json_object *
 schema_of_rows(const struct result_row *rows)
 {
@@ -311,6 +322,8 @@ schema_of_rows(const struct result_row *rows)
 			json_object_object_add(member, "enum", words_of(rows->words));
 		if (rows->null)
 			member = one_of(member, typed("null"));
+		if (json_object_object_get_ex(member, "$ref", NULL))
+			member = beside(member);
 		json_add_string(member, "description", rows->text);
 		json_object_object_add(members, rows->name, member);
 		if (!rows->maybe)

@@ -265,9 +265,10 @@ copy_ranges(int from, int to, off_t size, struct job *job, const char *name, con
 			if (n == 0)
 				return err_set(err, E_IO, "'%s' became shorter while it was copied",
 				    name);
-			if (pwrite(to, chunk, (size_t)n, at) != n)
+			n = pwrite(to, chunk, (size_t)n, at);
+			if (n < 0)
 				return err_errno(err, E_IO, errno, "can not write '%s'", to_path);
-			at += n;
+			at += n; /* a short write is told by the next */
 		}
 	}
 	if (ftruncate(to, size) < 0)
@@ -276,10 +277,9 @@ copy_ranges(int from, int to, off_t size, struct job *job, const char *name, con
 }
 
 int
-fs_copy_fd(int from_fd, const char *from_name, const char *to_path, mode_t mode, struct job *job,
+fs_copy_into(int from_fd, const char *from_name, int to_fd, const char *to_name, struct job *job,
     struct err *err)
 {
-	CLEANUP_FD int to = -1;
 	struct stat st;
 	int rc = 0;
 
@@ -287,13 +287,24 @@ fs_copy_fd(int from_fd, const char *from_name, const char *to_path, mode_t mode,
 		return err_errno(err, E_IO, errno, "can not read '%s'", from_name);
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, E_IO, "'%s' is not a regular file", from_name);
+	if (ioctl(to_fd, FICLONE, from_fd) < 0)
+		rc = copy_ranges(from_fd, to_fd, st.st_size, job, from_name, to_name, err);
+	if (rc == 0 && fsync(to_fd) < 0)
+		rc = err_errno(err, E_IO, errno, "can not write '%s'", to_name);
+	return rc;
+}
+
+int
+fs_copy_fd(int from_fd, const char *from_name, const char *to_path, mode_t mode, struct job *job,
+    struct err *err)
+{
+	CLEANUP_FD int to = -1;
+	int rc;
+
 	to = open(to_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 	if (to < 0)
 		return err_errno(err, E_IO, errno, "can not make '%s'", to_path);
-	if (ioctl(to, FICLONE, from_fd) < 0)
-		rc = copy_ranges(from_fd, to, st.st_size, job, from_name, to_path, err);
-	if (rc == 0 && fsync(to) < 0)
-		rc = err_errno(err, E_IO, errno, "can not write '%s'", to_path);
+	rc = fs_copy_into(from_fd, from_name, to, to_path, job, err);
 	if (rc != 0)
 		unlink(to_path);
 	return rc;

@@ -31,6 +31,10 @@ int fs_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *re
 int fs_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 int fs_append(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 int fs_sync_dir(const char *path, struct err *err);
+/* Copies a regular file over an empty one (reflink when possible, holes kept), synced.  job may be
+ * NULL; cancelled: E_CANCELLED. */
+int fs_copy_into(int from_fd, const char *from_name, int to_fd, const char *to_name,
+    struct job *job, struct err *err);
 /* Copies a regular file into a new file (reflink when possible, holes kept), synced.  job may be
  * NULL; cancelled: E_CANCELLED.  The target is removed on failure. */
 int fs_copy_fd(int from_fd, const char *from_name, const char *to_path, mode_t mode,

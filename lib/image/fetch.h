@@ -68,6 +68,8 @@ struct image_fetch;
 struct image_fetch *image_fetch(struct image_store *images, const struct image_want *want,
     image_want_progress_fn *progress, image_got_fn *done, void *arg);
 void image_fetch_cancel(struct image_fetch *fetch); /* done runs with E_CANCELLED */
+/* Nobody hears of it any more, neither progress nor done: for who goes away while it goes on. */
+void image_fetch_forget(struct image_fetch *fetch);
 
 /* The image that a reference means by what is known, without asking anybody; NULL: unknown. */
 const struct image *image_known(struct image_store *images, const struct image_spec *spec,
@@ -85,5 +87,6 @@ struct image_push *image_push(struct image_store *images, const struct image *im
     const char *reference, const struct fetch_auth *auth, uid_t uid,
     image_want_progress_fn *progress, image_pushed_fn *done, void *arg);
 void image_push_cancel(struct image_push *push);
+void image_push_forget(struct image_push *push); /* as image_fetch_forget */
 
 #endif

@@ -21,6 +21,7 @@
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/image/fetches.h"
 #include "lib/image/images.h"
 #include "lib/image/names.h"
 #include "lib/image/take.h"
@@ -214,7 +215,8 @@ images_add(struct image_store *images, const struct take *take, const char *key,
 	if (images_by_digest(images, digest) == NULL) {
 		/* Names of files may hold anything; ours are shown. */
 		name = str_printable(fs_basename(take->name), strlen(fs_basename(take->name)));
-		source = str_printable(take->name, strlen(take->name));
+		source = take->source != NULL ? str_printable(take->source, strlen(take->source))
+					      : str_printable(take->name, strlen(take->name));
 		row = (struct row){ digest, (char *)(uintptr_t)take->header.format, name, source,
 			take->header.virtual_bytes, take->file_bytes, (uint64_t)clock_wall_ms() };
 		text = row_text(&row);
@@ -343,6 +345,7 @@ image_store_open(const char *dir, struct store *store, struct loop *loop, struct
 	TAILQ_INIT(&images->entries);
 	TAILQ_INIT(&images->names);
 	imports_open(images);
+	fetches_open(images);
 	rc = fs_mkdirs(images->dir, 0700, err);
 	if (rc == 0)
 		rc = store_each(store, STORE_IMAGE, on_image_row, images, err);
@@ -352,6 +355,8 @@ image_store_open(const char *dir, struct store *store, struct loop *loop, struct
 		rc = store_each(store, STORE_SOURCE, on_source_row, images, err);
 	if (rc == 0)
 		rc = names_open(images, err);
+	if (rc == 0)
+		parts_sweep(images);
 	if (rc != 0) {
 		image_store_close(images);
 		return rc;
@@ -369,6 +374,7 @@ image_store_close(struct image_store *images)
 	if (images == NULL)
 		return;
 	loop_assert(images->loop);
+	fetches_close(images);
 	imports_close(images);
 	names_close(images);
 	HASH_ITER(hh, images->sources, source, next)

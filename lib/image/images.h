@@ -44,6 +44,7 @@ struct image_store {
 	struct work_list works;
 	struct import_list settled; /* their done is due */
 	struct timer *settle;
+	struct fetches *fetches; /* fetch.c */
 };
 
 /* Gives a verified and synced file of the folder, `tmp`, its name for good, durably.  A file of

@@ -61,6 +61,7 @@ take_release(struct take *take)
 		unlink(take->tmp);
 	free(take->tmp);
 	free(take->name);
+	free(take->source);
 	free(take->dir);
 }
 

@@ -21,6 +21,7 @@ struct take {
 	/* Given. */
 	int fd;		 /* owned; -1 with a scratch file, which is `tmp` from the start */
 	char *name, *dir; /* owned */
+	char *source;	  /* what the row says of where it came from; NULL: the name */
 	void (*progress)(struct take *take, struct job *job); /* at most every 100 ms */
 	/* Found.  err is E_CANCELLED until something else is known. */
 	struct err err;

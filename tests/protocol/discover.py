@@ -33,8 +33,8 @@ GOOD = [
     ("image.catalogue", {}),
     ("image.prune", {"dry_run": True}),
     ("image.inspect", {"image": "none"}, "not_found"),
-    ("image.pull", {"image": "none"}, "unsupported"),
-    ("image.import", {"image": {"data": "AAAA"}}, "unsupported"),
+    ("image.pull", {"image": "none"}, "not_found"),
+    ("image.import", {"image": {"data": base64.b64encode(bytes(1 << 16)).decode(), "name": "zeros"}}),
     ("image.verify", {"image": "none"}, "not_found"),
     ("image.tag", {"image": "none", "name": "golden"}, "not_found"),
     ("image.export", {"image": "none", "file": {"fd": 0}}, "invalid_params"),
@@ -152,7 +152,8 @@ def test_every_method_with_good_parameters():
 
 
 def test_every_method_by_position():
-    for method, params, *wanted in GOOD[:9]:
+    until = [row[0] for row in GOOD].index("vm.start")
+    for method, params, *wanted in GOOD[:until]:
         rows = [param["name"] for param in methods[method]["params"]]
         values = [params.get(name) for name in rows]
         while values and values[-1] is None:
