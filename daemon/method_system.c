@@ -13,6 +13,7 @@
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/clock.h"
+#include "lib/base/jail.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -75,6 +76,17 @@ host_row(void)
 	return row;
 }
 
+static json_object *
+jail_list(void)
+{
+	json_object *list = json_object_new_array();
+
+	for (int bit = 0; jail_layer_names[bit] != NULL; bit++)
+		if (jail_layers() & (1U << bit))
+			json_object_array_add(list, json_object_new_string(jail_layer_names[bit]));
+	return list;
+}
+
 /* What hardly ever changes, as the beginning of an object. */
 static char *
 info_head(struct vmmd *vmmd)
@@ -99,6 +111,7 @@ info_head(struct vmmd *vmmd)
 	for (int b = BACKEND_QEMU; b < BACKENDS; b++)
 		json_object_array_add(backends, backend_row(vmmd, (enum backend)b));
 	json_object_object_add(head, "backends", backends);
+	json_object_object_add(head, "jail", jail_list());
 	text = json_object_to_json_string_length(head, JSON_TEXT_FLAGS, &len);
 	return xstrndup(text, len - 1); /* left open, for the numbers */
 }

@@ -23,6 +23,7 @@
 #include "daemon/vm.h"
 #include "lib/base/clock.h"
 #include "lib/base/fs.h"
+#include "lib/base/jail.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
@@ -260,6 +261,19 @@ serve(struct vmmd *vmmd)
 	notify_send("READY=1\nSTATUS=serving");
 }
 
+/* Found out here, once: finding out runs a program, and nothing on the loop waits for one. */
+static void
+tell_jail(void)
+{
+	struct sbuf text = { 0 };
+
+	for (int bit = 0; jail_layer_names[bit] != NULL; bit++)
+		if (jail_layers() & (1U << bit))
+			sbuf_addf(&text, "%s%s", text.len > 0 ? ", " : "", jail_layer_names[bit]);
+	log_info("tools that read images are confined by: %s", text.len > 0 ? text.data : "nothing");
+	sbuf_done(&text);
+}
+
 static int
 build(struct vmmd *vmmd, struct err *err)
 {
@@ -271,6 +285,7 @@ build(struct vmmd *vmmd, struct err *err)
 		return rc;
 	vmmd->pool = worker_pool_create(vmmd->loop, SSH_THREADS, MAX_QUEUE);
 	vmmd->disk_pool = worker_pool_create(vmmd->loop, DISK_THREADS, MAX_QUEUE);
+	tell_jail();
 	rc = open_store(vmmd, err);
 	if (rc != 0)
 		return rc;

@@ -362,6 +362,8 @@ static const struct result_row info_rows[] = {
 	ROW("paths",       OBJECT,  "its folders", .rows = paths_rows),
 	ROW("host",        OBJECT,  "where it runs", .rows = host_rows),
 	ROW("backends",    OBJECTS, "the hypervisors", .rows = backend_rows),
+	ROW("jail",        STRINGS, "what confines tools that read images: landlock, netns, seccomp, "
+				    "limits; the others are missing here"),
 	END
 };
 static const struct result_row shutdown_rows[] = {
