@@ -25,7 +25,7 @@ image_word_is_path(const char *word)
 		return true;
 	if (strchr(word, ':') != NULL)
 		return false;
-	return image_is_file_name(word) || fs_exists(word);
+	return image_is_file_name(word) || (fs_exists(word) && !fs_is_folder(word));
 }
 
 static void

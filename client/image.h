@@ -42,7 +42,7 @@ struct images { /* zero-initialise */
 };
 
 /* Is the word a file's path?  As in a VMFile: it has a '/' and no scheme, begins with '.' or '~',
- * ends like an image, or is there; never with a ':'. */
+ * ends like an image, or is there and no folder; never with a ':'. */
 bool image_word_is_path(const char *word);
 /* A new image of a word of the command line: a file is opened, the rest is resolved. */
 int images_word(struct images *images, struct sent_files *files, const char *word,

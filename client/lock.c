@@ -86,12 +86,15 @@ lock_apply(const struct lock *lock, const struct image_spec *spec, struct json_o
 
 /* ---- after up ---- */
 
-/* Only what others can fetch too is worth to be pinned. */
-static bool
-is_remote(const char *source)
+bool
+lock_can_pin(const char *key, const char *source)
 {
-	return source != NULL && (str_starts(source, "https://") || str_starts(source, "http://") ||
-				     str_starts(source, "oci://"));
+	static const char *const schemes[] = { "https://", "http://", "oci://" };
+
+	for (size_t i = 0; i < ARRAY_LEN(schemes); i++)
+		if (str_starts(source != NULL ? source : key, schemes[i]))
+			return true;
+	return false;
 }
 
 static struct json_object *
@@ -113,7 +116,8 @@ record_one(struct lock *lock, const char *key, const char *sent, struct json_obj
 	const char *digest = json_string(image, "digest"), *source = json_string(image, "source");
 
 	/* A machine that was made of something else says nothing about this reference. */
-	if (digest == NULL || !is_remote(source) || !str_eq(json_string(image, "url"), sent))
+	if (digest == NULL || !lock_can_pin(key, source) ||
+	    !str_eq(json_string(image, "url"), sent))
 		return false;
 	return vmlock_set(&lock->entries, key, digest, source);
 }

@@ -24,6 +24,8 @@ void lock_done(struct lock *lock);
 /* Owned: the entry's name of an image whose meaning may change: a name, a URL or a tag without a
  * digest.  NULL: it has none. */
 char *lock_key(const struct image_spec *image);
+/* Only what others can fetch too is pinned; a source that is not told is the reference itself. */
+bool lock_can_pin(const char *key, const char *source);
 /* Pins an image on its way to the daemon, when there is an entry. */
 void lock_apply(const struct lock *lock, const struct image_spec *spec, struct json_object *image);
 /* Adds what the machines of the project stand on.  sent: of each machine of the file, the url that

@@ -97,7 +97,7 @@ update_one(struct update *u, const struct image_spec *spec, const char *key, str
 	source = json_string(result, "source");
 	if (digest == NULL) {
 		rc = err_set(err, E_FAILED, "%s: vmmd does not tell what it is", key);
-	} else if (source == NULL || strstr(source, "://") == NULL) {
+	} else if (!lock_can_pin(key, source)) {
 		out_note(u->ctl,
 		    "vmctl: note: '%s' is a name of this host's store alone; it is not pinned",
 		    key);

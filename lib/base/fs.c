@@ -318,6 +318,14 @@ fs_exists(const char *path)
 	return lstat(path, &st) == 0;
 }
 
+bool
+fs_is_folder(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 static int
 remove_at(int dir_fd, const char *name, const char *shown, int depth, struct err *err)
 {

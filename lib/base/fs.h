@@ -40,6 +40,7 @@ int fs_copy_into(int from_fd, const char *from_name, int to_fd, const char *to_n
 int fs_copy_fd(int from_fd, const char *from_name, const char *to_path, mode_t mode,
     struct job *job, struct err *err);
 bool fs_exists(const char *path);
+bool fs_is_folder(const char *path); /* links are followed */
 int fs_remove_tree(const char *path, struct err *err); /* follows no link; a missing path is fine */
 int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *err);
 int fs_write_all(int fd, const void *data, size_t len); /* 0 or -1 with errno */

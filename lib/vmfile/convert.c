@@ -237,7 +237,7 @@ convert_image_word(struct convert *c, const struct node *node, const char *path,
 	if (strstr(node->text, "://") != NULL ||
 	    (strchr(node->text, '/') == NULL && node->text[0] != '~' &&
 		(strchr(node->text, ':') != NULL ||
-		    (!image_is_file_name(node->text) && !fs_exists(full))))) {
+		    (!image_is_file_name(node->text) && (!fs_exists(full) || fs_is_folder(full)))))) {
 		json_object_object_add(*ret, "url", text);
 		if (check_url(c, node, path))
 			return true;
