@@ -110,9 +110,9 @@ const struct field image_pull_params[] = {
 	FIELD_END
 };
 const struct field image_push_params[] = {
+	FIELD(struct image_push_args, reference, FIELD_STRING, .required = true, .min = 1, .text = "oci://registry/repository:tag"),
 	FIELD(struct image_push_args, image,     FIELD_STRING, .min = 1, .text = "digest or name of the image"),
 	FIELD(struct image_push_args, vm,        FIELD_STRING, .min = 1, .max = 63, .text = "or a machine, which must be stopped"),
-	FIELD(struct image_push_args, reference, FIELD_STRING, .required = true, .min = 1, .text = "oci://registry/repository:tag"),
 	ROW_AUTH(struct image_push_args),
 	ROW_PROGRESS(struct image_push_args),
 	FIELD_END
