@@ -108,7 +108,7 @@ image_work_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 	if (now - work->told_ms < TELL_MS)
 		return;
 	work->told_ms = now;
-	job_post(work->job, tell, work);
+	job_post(work->running, tell, work);
 }
 
 /* ---- flatten ---- */
@@ -141,6 +141,7 @@ flatten_job(struct job *job, void *data)
 	struct image_work *work = data;
 	CLEANUP_FREE char *raw = xasprintf("%s.raw", work->file);
 
+	work->running = job;
 	if (work->clean)
 		flatten_clean(work, raw, job);
 	else

@@ -31,7 +31,8 @@ struct image_work {
 	char *removed;	 /* by cleaning; one path a line */
 	/* Under way. */
 	struct operation *op;
-	struct job *job;
+	struct job *job;     /* the loop's; it may be set when the worker has begun already */
+	struct job *running; /* the worker's */
 	struct image_fetch *fetch;
 	struct err err;
 	_Atomic uint64_t done_bytes, total_bytes;

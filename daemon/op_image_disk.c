@@ -130,6 +130,7 @@ export_job(struct job *job, void *data)
 	CLEANUP_FD int fd = -1;
 	struct stat st;
 
+	work->running = job;
 	if (e->convert) {
 		if (disk_flatten(work->layers, 1, work->file, work->format, false, image_work_progress,
 			work, job, &work->err) != 0)
@@ -247,6 +248,7 @@ verify_job(struct job *job, void *data)
 {
 	struct verify *v = data;
 
+	v->work.running = job;
 	disk_verify(v->work.layers[0].path, v->work.layers[0].format, v->work.digest,
 	    image_work_progress, &v->work, job, &v->work.err);
 }
