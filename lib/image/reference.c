@@ -255,6 +255,25 @@ image_url_host(const char *url)
 	return lower_copy(parts.host);
 }
 
+bool
+image_host_is_loopback(const char *host)
+{
+	size_t len = strcspn(host, "/");
+	const char *end = host + len, *colon;
+
+	if (host[0] == '[')
+		return str_starts(host, "[::1]") &&
+		       (host[5] == '\0' || host[5] == ':' || host[5] == '/');
+	colon = memchr(host, ':', len);
+	if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon - 1)) == NULL)
+		len = (size_t)(colon - host);
+	if ((len == 9 && strncasecmp(host, "localhost", 9) == 0) ||
+	    (len == 3 && memcmp(host, "::1", 3) == 0))
+		return true;
+	/* Four numbers, not a name that begins so. */
+	return len >= 9 && memcmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len;
+}
+
 static size_t
 packing_suffix(const char *name, size_t len)
 {

@@ -39,6 +39,9 @@ char *oci_ref_text(const struct oci_ref *ref); /* owned "oci://…", in full */
 /* A URL as it may be shown and stored: without user, password, query and fragment.  Owned. */
 char *image_url_public(const char *url);
 char *image_url_host(const char *url); /* owned "host[:port]"; NULL: not a URL */
+/* Of "host[:port]" and what may follow: a name or address of this host (localhost, 127.0.0.0/8,
+ * ::1), not one that only begins so. */
+bool image_host_is_loopback(const char *host);
 /* The last segment of its path without packing suffixes: "debian-12.qcow2" of ….qcow2.zst?x=1.
  * Owned, printable; "image" when there is none. */
 char *image_url_name(const char *url);

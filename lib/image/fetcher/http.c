@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
  * Requests with their redirects, what an answer means, and waiting before another try. */
+#include "lib/image/reference.h"
 #include "lib/image/fetcher/http.h"
 
 #include <stdlib.h>
@@ -88,7 +89,7 @@ allowed(const char *url, bool plain_http, struct err *err)
 		err_hint(err, "give an https:// URL");
 		return E_PARAMS;
 	}
-	if (!http_url_plain(url) || plain_http || http_is_loopback(host))
+	if (!http_url_plain(url) || plain_http || image_host_is_loopback(host))
 		return 0;
 	err_set(err, E_PARAMS, "'%s' is not encrypted", shown);
 	err_hint(

@@ -89,7 +89,5 @@ char *http_url_host(const char *url);                  /* "host[:port]", no defa
 char *http_url_path(const char *url);                  /* decoded, without the first slash */
 char *http_url_join(const char *base, const char *to); /* `to` may be relative; no user, password */
 bool http_url_plain(const char *url);                  /* is it http://? */
-/* Is it a name or address of this host itself (localhost, 127.0.0.0/8, ::1)? */
-bool http_is_loopback(const char *host);
 
 #endif

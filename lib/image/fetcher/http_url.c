@@ -120,25 +120,6 @@ http_url_plain(const char *text)
 	return scheme != NULL && strcasecmp(scheme, "http") == 0;
 }
 
-bool
-http_is_loopback(const char *host)
-{
-	size_t len = strcspn(host, "/");
-	const char *end = host + len, *colon;
-
-	if (host[0] == '[')
-		return str_starts(host, "[::1]") &&
-		       (host[5] == '\0' || host[5] == ':' || host[5] == '/');
-	colon = memchr(host, ':', len);
-	if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon - 1)) == NULL)
-		len = (size_t)(colon - host);
-	if ((len == 9 && strncasecmp(host, "localhost", 9) == 0) ||
-	    (len == 3 && memcmp(host, "::1", 3) == 0))
-		return true;
-	/* Four numbers, not a name that begins so. */
-	return len >= 9 && memcmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len;
-}
-
 void
 http_secret_free(char *secret)
 {

@@ -10,6 +10,7 @@
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/image/reference.h"
 #include "lib/image/fetcher/oci_session.h"
 
 enum { TOKEN_MAX = 32 << 10, ANSWER_MAX = 256 << 10 };
@@ -39,12 +40,12 @@ check_realm(const struct oci_session *session, const char *realm, char **ret_url
 		return err_set(err, E_PERMISSION,
 		    "the registry '%s' asks for a token of what is no URL of http or https",
 		    session->host);
-	if (http_is_loopback(host) ? http_is_loopback(session->host) : !http_url_plain(url)) {
+	if (image_host_is_loopback(host) ? image_host_is_loopback(session->host) : !http_url_plain(url)) {
 		*ret_url = TAKE(url);
 		return 0;
 	}
 	err_set(err, E_PERMISSION, "the registry '%s' asks for a token of '%s', %s", session->host,
-	    shown, http_is_loopback(host) ? "which is on this host" : "which is not encrypted");
+	    shown, image_host_is_loopback(host) ? "which is on this host" : "which is not encrypted");
 	err_hint(err, "nothing was sent there; tell who runs the registry");
 	return E_PERMISSION;
 }

@@ -51,7 +51,7 @@ oci_session_open(struct oci_session *session, struct http *http, const struct fe
 		return rc;
 	docker = strcasecmp(order->registry, DOCKER_NAME) == 0;
 	session->base =
-	    xasprintf("%s://%s/v2/", http_is_loopback(order->registry) ? "http" : "https",
+	    xasprintf("%s://%s/v2/", image_host_is_loopback(order->registry) ? "http" : "https",
 		docker ? DOCKER_HOST : order->registry);
 	session->host = http_url_host(session->base);
 	if (session->host == NULL) {
