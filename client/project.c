@@ -14,13 +14,13 @@
 
 /* The error object of --json, with each problem's place. */
 static void
-keep_problems(struct vmctl *ctl, const struct vmfile_problems *problems, const struct err *err)
+keep_problems(struct vmctl *ctl, const struct problems *problems, const struct err *err)
 {
 	json_object *error = json_object_new_object(), *data = json_object_new_object();
 	json_object *list = json_object_new_array();
 
 	for (size_t i = 0; i < problems->count; i++) {
-		const struct vmfile_problem *p = &problems->items[i];
+		const struct problem *p = &problems->items[i];
 		json_object *item = json_object_new_object();
 
 		json_object_object_add(item, "line", json_object_new_int((int)p->line));
@@ -66,7 +66,7 @@ int
 project_load(struct vmctl *ctl, const char *file, enum backend backend, const struct strings *names,
     struct vmfile **ret_vmfile, struct err *err)
 {
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	CLEANUP_FREE char *path = NULL, *text = NULL;
 	struct vmfile *vmfile = NULL;
 	int rc = vmfile_find(file, &path, err);
@@ -75,11 +75,11 @@ project_load(struct vmctl *ctl, const char *file, enum backend backend, const st
 		return rc;
 	rc = vmfile_load(path, backend, &vmfile, &problems, err);
 	if (rc != 0 && problems.count > 0) {
-		text = vmfile_problems_text(&problems, path);
+		text = problems_text(&problems, path);
 		fputs(text, stderr);
 		keep_problems(ctl, &problems, err);
 	}
-	vmfile_problems_done(&problems);
+	problems_done(&problems);
 	if (rc == 0)
 		rc = check_names(vmfile, names, err);
 	if (rc != 0) {

@@ -16,9 +16,8 @@
 #include "lib/base/str.h"
 #include "lib/image/reference.h"
 #include "lib/model/spec.h"
-#include "lib/vmfile/problems.h"
-#include "lib/vmfile/vmfile.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/problems.h"
+#include "lib/yaml/yaml.h"
 
 enum { FILE_MAX_BYTES = 1 << 20, FILES_MAX = 256, TEXT_MAX = 4096 };
 
@@ -94,7 +93,7 @@ add_entry(struct catalogue *catalogue, const struct catalogue_entry *entry)
 /* ---- one entry of a file ---- */
 
 struct reader {
-	struct vmfile_problems *problems;
+	struct problems *problems;
 	const char *file;
 	struct catalogue found;
 	bool bad; /* the entry at hand has a problem; problems that were told before count too */
@@ -447,7 +446,7 @@ int
 catalogue_add(
     struct catalogue *catalogue, const char *text, size_t len, const char *file, struct err *err)
 {
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct reader r = { .problems = &problems, .file = file };
 	struct tree tree = { 0 };
 	int rc = 0;
@@ -464,7 +463,7 @@ catalogue_add(
 		    CATALOGUE_MAX_ENTRIES, file);
 	else
 		merge(catalogue, &r.found);
-	vmfile_problems_done(&problems);
+	problems_done(&problems);
 	catalogue_done(&r.found);
 	return rc;
 }

@@ -12,8 +12,8 @@
 #include "lib/image/reference.h"
 #include "lib/model/field.h"
 #include "lib/model/spec.h"
-#include "lib/vmfile/problems.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/problems.h"
+#include "lib/yaml/yaml.h"
 
 static json_object *convert_object(struct convert *c, const struct field *fields,
     const struct node *node, const char *path, bool machine);
@@ -237,7 +237,8 @@ convert_image_word(struct convert *c, const struct node *node, const char *path,
 	if (strstr(node->text, "://") != NULL ||
 	    (strchr(node->text, '/') == NULL && node->text[0] != '~' &&
 		(strchr(node->text, ':') != NULL ||
-		    (!image_is_file_name(node->text) && (!fs_exists(full) || fs_is_folder(full)))))) {
+		    (!image_is_file_name(node->text) &&
+			(!fs_exists(full) || fs_is_folder(full)))))) {
 		json_object_object_add(*ret, "url", text);
 		if (check_url(c, node, path))
 			return true;

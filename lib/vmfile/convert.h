@@ -8,7 +8,7 @@
 struct field;
 struct json_object;
 struct node;
-struct vmfile_problems;
+struct problems;
 
 /* Nodes to the JSON that lib/model decodes, led by the rows: what a scalar may be depends on the
  * field it is for, so that no text turns into a boolean or another number on the way. */
@@ -35,7 +35,7 @@ void marks_done(struct marks *marks);
 
 struct convert {
 	struct marks *marks;
-	struct vmfile_problems *problems;
+	struct problems *problems;
 	const char *dir;  /* relative paths start here */
 	size_t converted; /* aliases counted as often as they are used */
 };

@@ -7,14 +7,14 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/vmfile/convert.h"
-#include "lib/vmfile/problems.h"
 #include "lib/vmfile/vmfile.h"
+#include "lib/yaml/problems.h"
 
 enum visit { UNSEEN, ON_PATH, DONE };
 
 struct walk {
 	struct vmfile *vmfile;
-	struct vmfile_problems *problems;
+	struct problems *problems;
 	const char **names; /* borrowed; "" where the name itself is a problem */
 	enum visit *visits;
 	size_t *path; /* machines from the start of the walk to here */
@@ -94,7 +94,7 @@ walk_from(struct walk *w, size_t vm)
 }
 
 void
-depends_check(struct vmfile *vmfile, struct vmfile_problems *problems)
+depends_check(struct vmfile *vmfile, struct problems *problems)
 {
 	size_t count = vmfile->vms.count;
 	struct walk w = { .vmfile = vmfile, .problems = problems };

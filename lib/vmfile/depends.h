@@ -3,9 +3,9 @@
 #define LIB_VMFILE_DEPENDS_H
 
 struct vmfile;
-struct vmfile_problems;
+struct problems;
 
 /* depends-on: names that are in the file, not the machine itself, and no cycles. */
-void depends_check(struct vmfile *vmfile, struct vmfile_problems *problems);
+void depends_check(struct vmfile *vmfile, struct problems *problems);
 
 #endif

@@ -14,9 +14,8 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/image/reference.h"
-#include "lib/vmfile/problems.h"
-#include "lib/vmfile/vmfile.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/problems.h"
+#include "lib/yaml/yaml.h"
 
 #define LOCK_VERSION "1"
 
@@ -144,7 +143,7 @@ text_valid(const char *text)
 
 static void
 read_entry(struct vmlock *lock, const struct node *key, const struct node *value,
-    struct vmfile_problems *problems)
+    struct problems *problems)
 {
 	static const char *const known[] = { "digest", "source" };
 	const char *fields[ARRAY_LEN(known)] = { NULL };
@@ -181,7 +180,7 @@ read_entry(struct vmlock *lock, const struct node *key, const struct node *value
 }
 
 static bool
-check_version(const struct node *version, struct vmfile_problems *problems)
+check_version(const struct node *version, struct problems *problems)
 {
 	CLEANUP_FREE char *shown = NULL;
 
@@ -203,7 +202,7 @@ check_version(const struct node *version, struct vmfile_problems *problems)
 }
 
 static void
-read_root(struct vmlock *lock, const struct node *root, struct vmfile_problems *problems)
+read_root(struct vmlock *lock, const struct node *root, struct problems *problems)
 {
 	static const char *const known[] = { "version", "images" };
 	const struct node *found[ARRAY_LEN(known)] = { NULL }, *images;
@@ -259,7 +258,7 @@ int
 vmlock_parse(
     const char *text, size_t len, const char *file, struct vmlock *ret_lock, struct err *err)
 {
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct vmlock lock = { 0 };
 	struct tree tree = { 0 };
 	unsigned conflict = conflict_line(text, len);
@@ -283,7 +282,7 @@ vmlock_parse(
 	else
 		vmlock_done(&lock);
 	tree_done(&tree);
-	vmfile_problems_done(&problems);
+	problems_done(&problems);
 	return rc;
 }
 

@@ -4,7 +4,7 @@
 
 #include "lib/base/mem.h"
 #include "lib/vmfile/convert.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/yaml.h"
 
 void
 marks_add(struct marks *marks, const char *path, const struct node *node, bool bad)

@@ -8,9 +8,9 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
-#include "lib/vmfile/problems.h"
 #include "lib/vmfile/vmfile.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/problems.h"
+#include "lib/yaml/yaml.h"
 
 enum { MAX_FILE = 1 << 20 };
 
@@ -48,7 +48,7 @@ known_settings(const struct field *fields, const char *name)
 
 static void
 read_entry(const struct node *key, const struct node *value, const struct field *fields,
-    void *settings, struct vmfile_problems *problems)
+    void *settings, struct problems *problems)
 {
 	CLEANUP_FREE char *name = key->kind == NODE_SCALAR ? xstrdup(key->text) : xstrdup("");
 	const struct field *field;
@@ -64,8 +64,8 @@ read_entry(const struct node *key, const struct node *value, const struct field 
 		return;
 	}
 	if (value->kind != NODE_SCALAR) {
-		problems_addf(problems, value->line, value->column, NULL, "'%s' takes one value",
-		    key->text);
+		problems_addf(
+		    problems, value->line, value->column, NULL, "'%s' takes one value", key->text);
 		return;
 	}
 	if (field_parse(field, value->text, settings, &err) != 0)
@@ -73,8 +73,8 @@ read_entry(const struct node *key, const struct node *value, const struct field 
 }
 
 static void
-read_tree(const struct node *root, const struct field *fields, void *settings,
-    struct vmfile_problems *problems)
+read_tree(
+    const struct node *root, const struct field *fields, void *settings, struct problems *problems)
 {
 	if (root == NULL)
 		return;
@@ -92,7 +92,7 @@ settings_load(const char *path, const struct field *fields, void *ret_struct, st
 {
 	CLEANUP_FREE char *text = NULL, *all = NULL;
 	json_object *empty = json_object_new_object();
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct tree tree = { 0 };
 	size_t len;
 	int rc = fields_decode_one(fields, empty, ret_struct, err); /* the defaults */
@@ -110,10 +110,10 @@ settings_load(const char *path, const struct field *fields, void *ret_struct, st
 		read_tree(tree.root, fields, ret_struct, &problems);
 	if (problems.count > 0) {
 		problems_sort(&problems);
-		all = vmfile_problems_text(&problems, path);
+		all = problems_text(&problems, path);
 		rc = err_set(err, E_USAGE, "%s", all);
 	}
 	tree_done(&tree);
-	vmfile_problems_done(&problems);
+	problems_done(&problems);
 	return rc;
 }

@@ -11,8 +11,8 @@
 #include "lib/base/str.h"
 #include "lib/vmfile/convert.h"
 #include "lib/vmfile/depends.h"
-#include "lib/vmfile/problems.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/problems.h"
+#include "lib/yaml/yaml.h"
 
 /* ---- finding ---- */
 
@@ -67,7 +67,7 @@ vmfile_find(const char *file, char **ret_path, struct err *err)
 
 struct load {
 	struct vmfile *vmfile;
-	struct vmfile_problems *problems;
+	struct problems *problems;
 	enum backend backend;
 };
 
@@ -184,7 +184,7 @@ read_root(struct load *load, const struct node *root)
 
 int
 vmfile_parse(const char *path, const char *text, size_t len, enum backend backend,
-    struct vmfile **ret_vmfile, struct vmfile_problems *ret_problems, struct err *err)
+    struct vmfile **ret_vmfile, struct problems *ret_problems, struct err *err)
 {
 	struct vmfile *vmfile = xcalloc(1, sizeof(*vmfile));
 	struct load load = { .vmfile = vmfile, .problems = ret_problems, .backend = backend };
@@ -217,7 +217,7 @@ vmfile_parse(const char *path, const char *text, size_t len, enum backend backen
 
 int
 vmfile_load(const char *path, enum backend backend, struct vmfile **ret_vmfile,
-    struct vmfile_problems *ret_problems, struct err *err)
+    struct problems *ret_problems, struct err *err)
 {
 	CLEANUP_FREE char *text = NULL;
 	struct err problem = ERR_INIT;

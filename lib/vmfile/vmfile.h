@@ -6,6 +6,7 @@
 
 #include "lib/base/err.h"
 #include "lib/model/spec.h"
+#include "lib/yaml/problems.h"
 
 /* VMFile.yaml: YAML to checked machine specs, with line and column in every problem.  Any thread.
  */
@@ -23,16 +24,6 @@ struct vmfile {
 	struct marks *marks; /* private */
 };
 
-struct vmfile_problem {
-	unsigned line, column; /* from 1; 0: of the whole file */
-	struct err err;
-};
-
-struct vmfile_problems {
-	struct vmfile_problem *items; /* in order of line */
-	size_t count;
-};
-
 /* Owned path: `file` when given (must exist), else VMFile.yaml in the working directory or the
  * nearest parent.  E_VMFILE names where it looked. */
 int vmfile_find(const char *file, char **ret_path, struct err *err);
@@ -40,14 +31,11 @@ int vmfile_find(const char *file, char **ret_path, struct err *err);
  * says.  On E_VMFILE every problem is in ret_problems (zeroed by the caller, released in any case)
  * and err is their summary. */
 int vmfile_load(const char *path, enum backend backend, struct vmfile **ret_vmfile,
-    struct vmfile_problems *ret_problems, struct err *err);
+    struct problems *ret_problems, struct err *err);
 /* The same from text that was read from elsewhere; path need not exist. */
 int vmfile_parse(const char *path, const char *text, size_t len, enum backend backend,
-    struct vmfile **ret_vmfile, struct vmfile_problems *ret_problems, struct err *err);
+    struct vmfile **ret_vmfile, struct problems *ret_problems, struct err *err);
 void vmfile_destroy(struct vmfile *vmfile);
-void vmfile_problems_done(struct vmfile_problems *problems);
-/* Owned: "VMFile.yaml:3:5: unknown key 'vcpu' (did you mean 'vcpus'?)" a line each. */
-char *vmfile_problems_text(const struct vmfile_problems *problems, const char *path);
 const struct vm_spec *vmfile_vm(const struct vmfile *vmfile, size_t index);
 /* Owned: "VMFile.yaml:3:5" of a value such as "vms[0].image". */
 char *vmfile_where(const struct vmfile *vmfile, const char *value_path);

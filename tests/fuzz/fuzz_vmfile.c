@@ -11,7 +11,7 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
 
@@ -27,11 +27,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			json_object_put(json);
 		}
 	} else {
-		CLEANUP_FREE char *text = vmfile_problems_text(&problems, "VMFile.yaml");
+		CLEANUP_FREE char *text = problems_text(&problems, "VMFile.yaml");
 
 		assert(text[0] != 0 && problems.count > 0 && err.code == E_VMFILE);
 	}
-	vmfile_problems_done(&problems);
+	problems_done(&problems);
 	vmfile_destroy(vmfile);
 	return 0;
 }

@@ -19,6 +19,7 @@ mkdir -m 700 "$work/run"
 "$vmctl" create --name quiet --backend noop --start
 "$vmctl" list | grep -q '^quiet .*running'
 "$vmctl" daemon status
+"$vmctl" image catalogue | grep '^debian:12 ' >/dev/null
 "$vmctl" daemon stop
 "$vmctl" destroy quiet
 "$vmctl" daemon stop

@@ -78,6 +78,8 @@ rule "threads outside of the worker pool" grep_in '\bpthread_create\b' "${source
 rule "layers: lib and proto know neither program" \
     grep_in '#include "(daemon|client)/' 'lib/*.[ch]' 'proto/*.[ch]'
 rule "layers: lib knows no protocol" grep_in '#include "proto/' 'lib/*.[ch]'
+rule "layers: images and models know no VMFile" \
+    grep_in '#include "lib/vmfile/' 'lib/yaml/*.[ch]' 'lib/image/*.[ch]' 'lib/model/*.[ch]'
 rule "layers: the programs do not know each other" \
     grep_in '#include "client/' 'daemon/*.[ch]'
 rule "layers: the programs do not know each other" \

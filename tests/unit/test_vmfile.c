@@ -16,7 +16,7 @@
 static char *
 problems_of(const char *text, size_t len, enum backend backend)
 {
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
 	char *out;
@@ -25,8 +25,8 @@ problems_of(const char *text, size_t len, enum backend backend)
 		ck_assert_uint_eq(problems.count, 0);
 	else
 		ck_assert_int_eq(err.code, E_VMFILE);
-	out = vmfile_problems_text(&problems, "/p/VMFile.yaml");
-	vmfile_problems_done(&problems);
+	out = problems_text(&problems, "/p/VMFile.yaml");
+	problems_done(&problems);
 	vmfile_destroy(vmfile);
 	return out;
 }
@@ -34,15 +34,15 @@ problems_of(const char *text, size_t len, enum backend backend)
 static struct vmfile *
 good(const char *text)
 {
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
 	int rc = vmfile_parse(
 	    "/p/VMFile.yaml", text, strlen(text), BACKEND_DEFAULT, &vmfile, &problems, &err);
-	CLEANUP_FREE char *words = vmfile_problems_text(&problems, "VMFile.yaml");
+	CLEANUP_FREE char *words = problems_text(&problems, "VMFile.yaml");
 
 	ck_assert_msg(rc == 0, "%s", words);
-	vmfile_problems_done(&problems);
+	problems_done(&problems);
 	return vmfile;
 }
 
@@ -285,7 +285,8 @@ END_TEST
 
 START_TEST(vmfile__images__from_anywhere)
 {
-	static const char hex[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	static const char hex[] =
+	    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 	static const struct {
 		const char *word, *path, *url;
 	} words[] = {
@@ -319,14 +320,15 @@ START_TEST(vmfile__images__from_anywhere)
 	vmfile_destroy(f);
 	for (size_t i = 0; i < 2 * ARRAY_LEN(words); i++) {
 		const char *path = words[i / 2].path;
-		CLEANUP_FREE char *one = xasprintf("vms: {a: {%s: '%s'}}",
-		    i % 2 != 0 ? "image-url" : "image", words[i / 2].word);
+		CLEANUP_FREE char *one = xasprintf(
+		    "vms: {a: {%s: '%s'}}", i % 2 != 0 ? "image-url" : "image", words[i / 2].word);
 
 		f = good(one);
 		image = &vmfile_vm(f, 0)->image;
 		ck_assert_msg(str_eq(image->url, words[i / 2].url), "%s", one);
-		ck_assert_msg(path == NULL ? image->file.kind == FILE_NONE
-					   : str_eq(image->file.path, path), "%s", one);
+		ck_assert_msg(
+		    path == NULL ? image->file.kind == FILE_NONE : str_eq(image->file.path, path),
+		    "%s", one);
 		vmfile_destroy(f);
 	}
 }
@@ -340,7 +342,8 @@ START_TEST(vmfile__noop__needs_no_image)
 
 	ck_assert_str_eq(own, "");
 	ck_assert_str_eq(given, "");
-	ck_assert_str_eq(other, F "1:7: 'image' is missing (give a file, a URL or a name such as debian:12)\n");
+	ck_assert_str_eq(
+	    other, F "1:7: 'image' is missing (give a file, a URL or a name such as debian:12)\n");
 }
 END_TEST
 
@@ -422,7 +425,7 @@ START_TEST(vmfile__load__refuses_what_is_no_file)
 {
 	CLEANUP_FREE char *dir = scratch(), *fifo = fs_join(dir, "fifo"),
 			  *big = fs_join(dir, "big");
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
 	int fd;
@@ -446,7 +449,7 @@ START_TEST(vmfile__load__identity_is_the_real_path)
 {
 	CLEANUP_FREE char *dir = scratch(), *file = fs_join(dir, VMFILE_NAME);
 	CLEANUP_FREE char *link_path = fs_join(dir, "link.yaml"), *image = fs_join(dir, "a.img");
-	struct vmfile_problems problems = { 0 };
+	struct problems problems = { 0 };
 	struct vmfile *vmfile = NULL;
 	struct err err = ERR_INIT;
 

@@ -7,7 +7,7 @@
 
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/yaml.h"
 
 static bool
 among(const char *text, const char *const *words, size_t count)

@@ -2,7 +2,7 @@
  *
  * libyaml's events to nodes.  Everything that makes a file mean something else than it says is a
  * problem here: tags, duplicate keys, several documents, aliases into themselves. */
-#include "lib/vmfile/yaml.h"
+#include "lib/yaml/yaml.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +10,7 @@
 
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
-#include "lib/vmfile/problems.h"
-#include "lib/vmfile/vmfile.h"
+#include "lib/yaml/problems.h"
 
 struct anchor {
 	char *name;
@@ -24,7 +23,7 @@ struct reader {
 	const char *text;
 	size_t text_len;
 	struct tree *tree;
-	struct vmfile_problems *problems;
+	struct problems *problems;
 	struct anchor *anchors;
 	size_t anchor_count;
 	bool stopped; /* a problem after which nothing can be read */
@@ -386,7 +385,7 @@ read_stream(struct reader *r)
 
 /* libyaml would tell the byte and not the line. */
 static bool
-check_encoding(const char *text, size_t len, struct vmfile_problems *problems)
+check_encoding(const char *text, size_t len, struct problems *problems)
 {
 	unsigned line = 1, column = 1;
 	size_t step;
@@ -410,7 +409,7 @@ check_encoding(const char *text, size_t len, struct vmfile_problems *problems)
 }
 
 void
-tree_read(const char *text, size_t len, struct tree *ret_tree, struct vmfile_problems *problems)
+tree_read(const char *text, size_t len, struct tree *ret_tree, struct problems *problems)
 {
 	struct reader r = { .text = text, .text_len = len, .tree = ret_tree, .problems = problems };
 

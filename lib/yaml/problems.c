@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MPL-2.0 */
-#include "lib/vmfile/problems.h"
+#include "lib/yaml/problems.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -8,13 +8,11 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
-#include "lib/vmfile/vmfile.h"
 
 void
-problems_add(
-    struct vmfile_problems *problems, unsigned line, unsigned column, const struct err *err)
+problems_add(struct problems *problems, unsigned line, unsigned column, const struct err *err)
 {
-	struct vmfile_problem *item;
+	struct problem *item;
 
 	if (problems->count >= PROBLEMS_MAX)
 		return;
@@ -32,7 +30,7 @@ problems_add(
 }
 
 void
-problems_addf(struct vmfile_problems *problems, unsigned line, unsigned column, const char *hint,
+problems_addf(struct problems *problems, unsigned line, unsigned column, const char *hint,
     const char *fmt, ...)
 {
 	CLEANUP_FREE char *text = NULL;
@@ -49,8 +47,8 @@ problems_addf(struct vmfile_problems *problems, unsigned line, unsigned column, 
 }
 
 void
-problems_unknown_key(struct vmfile_problems *problems, unsigned line, unsigned column,
-    const char *key, const char *const *known, size_t count)
+problems_unknown_key(struct problems *problems, unsigned line, unsigned column, const char *key,
+    const char *const *known, size_t count)
 {
 	CLEANUP_FREE char *shown = str_line(key, strnlen(key, 64)), *hint = NULL;
 	const char *near = str_nearest(key, known, count);
@@ -61,11 +59,10 @@ problems_unknown_key(struct vmfile_problems *problems, unsigned line, unsigned c
 }
 
 int
-problems_err(
-    struct vmfile_problems *problems, const char *file, enum err_code code, struct err *err)
+problems_err(struct problems *problems, const char *file, enum err_code code, struct err *err)
 {
 	CLEANUP_FREE char *shown = str_line(file, strlen(file)), *rest = NULL;
-	const struct vmfile_problem *first;
+	const struct problem *first;
 
 	problems_sort(problems);
 	first = &problems->items[0];
@@ -84,7 +81,7 @@ problems_err(
 static int
 compare(const void *a, const void *b)
 {
-	const struct vmfile_problem *x = a, *y = b;
+	const struct problem *x = a, *y = b;
 
 	if (x->line != y->line)
 		return x->line < y->line ? -1 : 1;
@@ -94,14 +91,14 @@ compare(const void *a, const void *b)
 }
 
 void
-problems_sort(struct vmfile_problems *problems)
+problems_sort(struct problems *problems)
 {
 	if (problems->count > 1)
 		qsort(problems->items, problems->count, sizeof(*problems->items), compare);
 }
 
 void
-vmfile_problems_done(struct vmfile_problems *problems)
+problems_done(struct problems *problems)
 {
 	free(problems->items);
 	problems->items = NULL;
@@ -109,13 +106,13 @@ vmfile_problems_done(struct vmfile_problems *problems)
 }
 
 char *
-vmfile_problems_text(const struct vmfile_problems *problems, const char *path)
+problems_text(const struct problems *problems, const char *path)
 {
 	CLEANUP_FREE char *shown = str_line(fs_basename(path), strlen(fs_basename(path)));
 	struct sbuf out = { 0 };
 
 	for (size_t i = 0; i < problems->count; i++) {
-		const struct vmfile_problem *p = &problems->items[i];
+		const struct problem *p = &problems->items[i];
 
 		sbuf_adds(&out, shown);
 		if (p->line > 0)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MPL-2.0 */
-#ifndef LIB_VMFILE_YAML_H
-#define LIB_VMFILE_YAML_H
+#ifndef LIB_YAML_YAML_H
+#define LIB_YAML_YAML_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-struct vmfile_problems;
+struct problems;
 
 /* YAML text to a tree of nodes that know where they stand.  For the files that are YAML: the
  * VMFile, its lock, the catalogue.  Any thread. */
@@ -45,8 +45,7 @@ struct tree {
 
 /* Every problem goes to `problems`; what could be read is in the tree either way.  Merge keys are
  * resolved.  The caller calls tree_done in any case. */
-void tree_read(
-    const char *text, size_t len, struct tree *ret_tree, struct vmfile_problems *problems);
+void tree_read(const char *text, size_t len, struct tree *ret_tree, struct problems *problems);
 void tree_done(struct tree *tree);
 
 enum plain_kind node_plain_kind(const struct node *node); /* PLAIN_TEXT for all but plain scalars */
