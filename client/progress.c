@@ -354,7 +354,7 @@ tell_lasting(struct progress *p, uint64_t now)
 	for (size_t i = 0; i < p->count; i++) {
 		struct progress_vm *vm = &p->vms[i];
 
-		if (vm->running && vm->bytes && now - vm->since_ms >= WORTH_MS &&
+		if (vm->running && vm->bytes && vm->done > 0 && now - vm->since_ms >= WORTH_MS &&
 		    now - vm->counted_ms >= COUNT_MS) {
 			count_line(p, vm, now);
 			continue;
@@ -392,6 +392,9 @@ progress_event(struct progress *p, struct json_object *params)
 			vm->message = NULL;
 		}
 	}
+	/* Where much is told there is no time without news. */
+	if (p->style == PROGRESS_PLAIN)
+		tell_lasting(p, clock_ms());
 	draw(p);
 	flush(p);
 }

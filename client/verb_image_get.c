@@ -46,12 +46,11 @@ print_got(const struct vmctl *ctl, struct json_object *result)
 	struct json_object *image = json_member(result, "image");
 	CLEANUP_FREE char *size = str_size((uint64_t)json_int(image, "virtual_bytes"));
 	CLEANUP_FREE char *moved = str_size((uint64_t)json_int(result, "transferred_bytes"));
-	const char *note = json_string(result, "note"), *source = json_string(result, "source");
+	const char *source = json_string(result, "source");
 	const char *name = json_string(image, "name");
 	bool known = json_flag(result, "known");
 
-	if (note != NULL)
-		out_note(ctl, "vmctl: note: %s", note);
+	/* Its note was told on the way. */
 	out_line(ctl, "'%s' is %s (%s, %s%s%s%s)", name != NULL ? name : "image",
 	    json_string(image, "digest"), json_string(image, "format"), size,
 	    known ? ", was there" : "",

@@ -156,7 +156,7 @@ class Answers(Case):
         _, err = self.run_vmctl("create", "--name", "web", "--image", "none.img", status=2)
         self.assertIn("can not open", err)
         os.mkdir(os.path.join(self.dir, "folder"))
-        _, err = self.run_vmctl("create", "--name", "web", "--image", "folder", status=2)
+        _, err = self.run_vmctl("create", "--name", "web", "--image", "./folder", status=2)
         self.assertIn("is a folder, not a regular file", err)
 
 

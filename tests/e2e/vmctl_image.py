@@ -111,6 +111,7 @@ class Getting(Case):
                               total=1 << 30, unit="bytes")
             call.progress(operation="o", phase="fetch", state="note",
                           message="try 2 in 1 s: \x1b]0;reset")
+            call.progress(operation="o", phase="fetch", state="note", message="nobody\x07 answers")
             return dict(GOT, note="nobody\x07 answers")
         daemon = self.serve({"image.pull": pull})
         out, err = self.run_vmctl("image", "pull", "https://me:pw@h.example/x?a=b",
@@ -119,7 +120,7 @@ class Getting(Case):
         self.assertEqual(out, f"'debian-12.qcow2' is {DIGEST} (qcow2, 2 GiB, fetched 400 MiB)\n"
                               "  from https://host.example/debian-12.qcow2\n")
         self.assertEqual(err, "fetch: try 2 in 1 s: \\x1b]0;reset\n"
-                              "vmctl: note: nobody\\x07 answers\n")
+                              "fetch: nobody\\x07 answers\n")
         self.assertEqual(daemon.asked("image.pull")[0].params, {
             "image": {"url": "https://h.example/x?a=b", "sha256": "0" * 64, "insecure_http": True},
             "name": "golden", "policy": "refresh", "progress": True,

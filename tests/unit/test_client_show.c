@@ -9,6 +9,7 @@
 #include "client/out.h"
 #include "client/progress.h"
 #include "client/term.h"
+#include "lib/base/clock.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "tests/unit/unit.h"
@@ -259,13 +260,19 @@ fill_transfer(struct progress *p)
 	event(p, "{\"phase\":\"fetch\",\"state\":\"start\"}");
 	event(p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":0,\"total\":1073741824,"
 		 "\"unit\":\"bytes\"}");
+	p->vms[0].since_ms -= 1000;
+	progress_tick(p); /* nothing has come: there is nothing to count */
 	event(p, "{\"phase\":\"fetch\",\"state\":\"note\",\"message\":\"try 2\\u001b[31m\"}");
-	p->vms[0].since_ms -= 20000;
+	p->vms[0].since_ms -= 19000;
 	p->vms[0].sample_ms -= 1000;
+	p->vms[0].counted_ms = clock_ms();
 	event(p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":536870912,"
 		 "\"total\":1073741824,\"unit\":\"bytes\"}");
 	p->vms[0].rate = 256 << 20; /* whatever our own clock made of it */
-	progress_tick(p);
+	p->vms[0].sample_ms = clock_ms();
+	p->vms[0].counted_ms = 0;
+	event(p, "{\"phase\":\"fetch\",\"state\":\"progress\",\"done\":536870912,"
+		 "\"total\":1073741824,\"unit\":\"bytes\"}");
 	progress_tick(p);
 	event(p, "{\"phase\":\"fetch\",\"state\":\"done\",\"phase_ms\":22000}");
 }
