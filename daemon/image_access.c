@@ -50,7 +50,7 @@ add_user(void *arg, struct vm *vm)
 
 struct pointers {
 	uid_t uid;
-	bool own, shared, foreign, given;
+	bool foreign, given;
 	json_object *names;
 };
 
@@ -66,12 +66,10 @@ add_pointer(void *arg, const struct image_name *name)
 	struct pointers *p = arg;
 	bool own = name->uid == p->uid;
 
-	p->own = p->own || own;
-	p->shared = p->shared || for_all(name);
 	p->foreign = p->foreign || (!own && !is_administrator(p->uid));
 	p->given = p->given || !name->fetched;
 	if (p->names != NULL && (own || for_all(name) || is_administrator(p->uid)) &&
-	    !str_starts(name->name, "sha256:"))
+	    !names_is_claim(name))
 		json_object_array_add(p->names, json_object_new_string(name->name));
 }
 
@@ -87,13 +85,9 @@ image_has_given_name(struct vmmd *vmmd, const struct image *image)
 bool
 image_visible(struct vmmd *vmmd, const struct image *image, uid_t uid)
 {
-	struct pointers p = { .uid = uid };
 	struct users u = { .digest = image->digest, .uid = uid };
 
-	if (is_administrator(uid))
-		return true;
-	names_each(vmmd->images, image->digest, add_pointer, &p);
-	if (p.own || p.shared)
+	if (names_show(vmmd->images, uid, image->digest))
 		return true;
 	vm_each(vmmd, add_user, &u);
 	return u.first != NULL;

@@ -90,6 +90,8 @@ add_reference(void *arg, const struct image_name *name)
 	struct listing *l = arg;
 	json_object *row;
 
+	if (names_is_claim(name))
+		return;
 	if (l->uid != 0 && l->uid != geteuid() && l->uid != name->uid)
 		return;
 	row = json_object_new_object();

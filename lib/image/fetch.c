@@ -503,6 +503,8 @@ imported(void *arg, const struct image *image, const struct err *err)
 	}
 	if (err == NULL && check_image(f, image, &own) != 0)
 		err = &own;
+	if (err == NULL && names_claim(f->images, f->uid, image->digest, &own) != 0)
+		err = &own;
 	if (err == NULL)
 		f->is_known = image->created_ms < f->began_ms;
 	fetch_settle(f, err == NULL ? image->digest : NULL, err);

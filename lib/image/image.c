@@ -402,6 +402,17 @@ image_check(const struct image *image, struct err *err)
 	return E_IMAGE;
 }
 
+static int
+no_image(const char *ref, struct err *err)
+{
+	CLEANUP_FREE char *shown = str_printable(ref, strlen(ref));
+
+	err_set(err, E_NOT_FOUND, "there is no image '%s'", shown);
+	err_hint(err, "'vmctl image list' shows the images that are kept");
+	err_object(err, shown);
+	return E_NOT_FOUND;
+}
+
 int
 image_get(struct image_store *images, const char *ref, const struct image **ret_image,
     struct err *err)
@@ -424,14 +435,8 @@ image_get(struct image_store *images, const char *ref, const struct image **ret_
 	}
 	if (found == NULL)
 		found = by_name;
-	if (found == NULL) {
-		CLEANUP_FREE char *shown = str_printable(ref, strlen(ref));
-
-		err_set(err, E_NOT_FOUND, "there is no image '%s'", shown);
-		err_hint(err, "'vmctl image list' shows the images that are kept");
-		err_object(err, shown);
-		return E_NOT_FOUND;
-	}
+	if (found == NULL)
+		return no_image(ref, err);
 	*ret_image = found;
 	return image_check(found, err);
 }
@@ -441,8 +446,15 @@ image_get_for(struct image_store *images, uid_t uid, const char *ref,
     const struct image **ret_image, struct err *err)
 {
 	const struct image_name *name = names_find(images, uid, ref);
+	const struct image *image = NULL;
+	int rc = image_get(images, name != NULL ? name->digest : ref, &image, err);
 
-	return image_get(images, name != NULL ? name->digest : ref, ret_image, err);
+	/* Who knows all of the digest has had the image; the rest could be guessed. */
+	if (image != NULL && name == NULL && !str_eq(ref, image->digest) &&
+	    !names_show(images, uid, image->digest))
+		return no_image(ref, err);
+	*ret_image = image;
+	return rc;
 }
 
 const struct image *

@@ -62,7 +62,8 @@ const struct image *image_find(struct image_store *images, const char *ref);
  * *ret_image is set all the same, so that it can be removed). */
 int image_get(struct image_store *images, const char *ref, const struct image **ret_image,
     struct err *err);
-/* As a user means it: by digest, by their names (lib/image/names.h), or by name as image_get. */
+/* As a user means it: by their names (lib/image/names.h), by digest in full, or, of the images that
+ * something shows to them, as image_get. */
 int image_get_for(struct image_store *images, uid_t uid, const char *ref,
     const struct image **ret_image, struct err *err);
 /* Is the file there, with the size it had?  E_IMAGE. */

@@ -195,6 +195,13 @@ names_remove(struct image_store *images, uid_t uid, const char *name, struct err
 }
 
 /* Of others, only what they named: what they fetched may need credentials that this user lacks. */
+static bool
+is_for_all(const struct image_name *name)
+{
+	return (name->uid == 0 || name->uid == geteuid()) &&
+	       (!name->fetched || str_eq(name->auth_key, "anonymous"));
+}
+
 const struct image_name *
 names_find(struct image_store *images, uid_t uid, const char *name)
 {
@@ -204,10 +211,41 @@ names_find(struct image_store *images, uid_t uid, const char *name)
 	loop_assert(images->loop);
 	for (size_t i = 0; entry == NULL && i < ARRAY_LEN(shared); i++) {
 		entry = find_own(images, shared[i], name);
-		if (entry != NULL && entry->name.fetched && !str_eq(entry->name.auth_key, "anonymous"))
+		if (entry != NULL && !is_for_all(&entry->name))
 			entry = NULL;
 	}
 	return entry != NULL ? &entry->name : NULL;
+}
+
+bool
+names_show(struct image_store *images, uid_t uid, const char *digest)
+{
+	const struct name_entry *entry;
+
+	loop_assert(images->loop);
+	if (uid == 0 || uid == geteuid())
+		return true;
+	TAILQ_FOREACH(entry, &images->names, link) {
+		if (str_eq(entry->name.digest, digest) &&
+		    (entry->name.uid == uid || is_for_all(&entry->name)))
+			return true;
+	}
+	return false;
+}
+
+int
+names_claim(struct image_store *images, uid_t uid, const char *digest, struct err *err)
+{
+	struct image_name row = { .uid = uid, .name = (char *)(uintptr_t)digest,
+		.digest = (char *)(uintptr_t)digest, .fetched = true };
+
+	return names_set(images, &row, err);
+}
+
+bool
+names_is_claim(const struct image_name *name)
+{
+	return str_eq(name->name, name->digest);
 }
 
 const struct image_name *

@@ -157,7 +157,31 @@ START_TEST(names__same_name_of_two_users__each_has_their_own)
 	ck_assert_int_eq(image_get_for(f.images, BOB, "golden", &image, &f.err), 0);
 	ck_assert_str_eq(image->digest, f.second);
 	ck_assert_int_eq(image_get_for(f.images, 4003, "golden", &image, &f.err), E_NOT_FOUND);
-	ck_assert_int_eq(image_get_for(f.images, 4003, "first.raw", &image, &f.err), 0);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(names__image_of_another__found_by_the_whole_digest_alone)
+{
+	struct fixture f;
+	const struct image *image;
+	char prefix[20] = "";
+
+	setup(&f);
+	memcpy(prefix, f.first, sizeof(prefix) - 1);
+	set(&f, ALICE, "mine", f.first);
+	ck_assert_int_eq(image_get_for(f.images, ALICE, "first.raw", &image, &f.err), 0);
+	ck_assert_int_eq(image_get_for(f.images, ALICE, prefix, &image, &f.err), 0);
+	ck_assert_int_eq(image_get_for(f.images, BOB, "first.raw", &image, &f.err), E_NOT_FOUND);
+	ck_assert_int_eq(image_get_for(f.images, BOB, prefix, &image, &f.err), E_NOT_FOUND);
+	ck_assert_int_eq(image_get_for(f.images, BOB, f.first, &image, &f.err), 0);
+	ck_assert_int_eq(image_get_for(f.images, geteuid(), "first.raw", &image, &f.err), 0);
+	ck_assert_int_eq(names_claim(f.images, BOB, f.first, &f.err), 0);
+	reopen(&f);
+	ck_assert(names_show(f.images, BOB, f.first));
+	ck_assert(!names_show(f.images, BOB, f.second));
+	ck_assert_int_eq(image_get_for(f.images, BOB, "first.raw", &image, &f.err), 0);
+	ck_assert(names_is_claim(names_find(f.images, BOB, f.first)));
 	teardown(&f);
 }
 END_TEST
@@ -272,6 +296,7 @@ main(void)
 	Suite *s = suite_create("names");
 
 	UNIT_CASE(s, names__same_name_of_two_users__each_has_their_own);
+	UNIT_CASE(s, names__image_of_another__found_by_the_whole_digest_alone);
 	UNIT_CASE(s, names__of_root__seen_by_all_after_their_own);
 	UNIT_CASE(s, names__fetched_by_root_with_credentials__not_seen_by_others);
 	UNIT_CASE(s, names__fetched__all_that_was_told_is_there_after_a_restart);
