@@ -23,6 +23,9 @@ enum {
 	L1_BYTES_MAX = 32 << 20,	/* QEMU's own limits */
 	REFCOUNT_BYTES_MAX = 8 << 20,
 	SNAPSHOTS_MAX = 65536,
+	SNAPSHOT_HEAD = 40,
+	SNAPSHOT_EXTRA_MAX = 1024,
+	SNAPSHOT_BYTES_MAX = 64 << 20, /* of all heads */
 	BACKING_MAX = 1023,
 	CHUNK = 64 * 1024,
 };
@@ -93,6 +96,12 @@ static uint32_t
 be32(const unsigned char *p)
 {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static uint32_t
+be16(const unsigned char *p)
+{
+	return (uint32_t)p[0] << 8 | p[1];
 }
 
 static uint64_t
@@ -241,6 +250,38 @@ check_l1(const struct file *f, uint64_t offset, uint64_t entries, uint64_t clust
 	return 0;
 }
 
+/* Each has a cluster table of its own, and a head whose length it tells itself. */
+static int
+check_snapshots(const struct file *f, const unsigned char *head, uint64_t cluster, struct err *err)
+{
+	uint32_t count = be32(head + 60);
+	uint64_t table = be64(head + 64), at = table;
+
+	if (count > SNAPSHOTS_MAX || (count > 0 && table % cluster != 0))
+		return refuse(f, NULL, err, "its snapshot table is out of bounds");
+	for (uint32_t i = 0; i < count; i++) {
+		unsigned char entry[SNAPSHOT_HEAD];
+		uint64_t l1_offset, l1_bytes;
+		uint32_t extra;
+		int rc;
+
+		if (!inside(f, at, sizeof(entry)) || at - table > SNAPSHOT_BYTES_MAX)
+			return refuse(f, NULL, err, "its snapshot table is out of bounds");
+		rc = read_at(f, entry, sizeof(entry), at, err);
+		if (rc != 0)
+			return rc;
+		l1_offset = be64(entry);
+		l1_bytes = be32(entry + 8) * 8ULL;
+		extra = be32(entry + 36);
+		if (extra > SNAPSHOT_EXTRA_MAX || l1_bytes > L1_BYTES_MAX ||
+		    l1_offset % cluster != 0 || !inside(f, l1_offset, l1_bytes))
+			return refuse(f, NULL, err, "snapshot %u of it is out of bounds", i + 1);
+		at += sizeof(entry) + extra + be16(entry + 12) + be16(entry + 14);
+		at = (at + 7) & ~7ULL;
+	}
+	return 0;
+}
+
 static int
 check_features(const struct file *f, const unsigned char *head, struct err *err)
 {
@@ -296,7 +337,7 @@ check_qcow2(const struct file *f, const unsigned char *head, uint64_t *ret_bytes
 {
 	uint32_t version = be32(head + 4), bits = be32(head + 20), l1_size = be32(head + 36);
 	uint64_t size = be64(head + 24), l1_offset = be64(head + 40);
-	uint64_t table = be64(head + 48), table_bytes, snapshots = be32(head + 60);
+	uint64_t table = be64(head + 48), table_bytes;
 	uint64_t cluster, l1_needed, header_len = V2_HEADER, l2_entry = 8;
 	int rc;
 
@@ -332,9 +373,9 @@ check_qcow2(const struct file *f, const unsigned char *head, uint64_t *ret_bytes
 	if (table == 0 || table % cluster != 0 || table_bytes == 0 ||
 	    table_bytes > REFCOUNT_BYTES_MAX || !inside(f, table, table_bytes))
 		return refuse(f, NULL, err, "its reference table is out of bounds");
-	if (snapshots > SNAPSHOTS_MAX || (snapshots > 0 && !inside(f, be64(head + 64), snapshots * 40)))
-		return refuse(f, NULL, err, "its snapshot table is out of bounds");
-	rc = check_extensions(f, header_len, cluster, err);
+	rc = check_snapshots(f, head, cluster, err);
+	if (rc == 0)
+		rc = check_extensions(f, header_len, cluster, err);
 	if (rc == 0)
 		rc = check_l1(f, l1_offset, l1_size, cluster, err);
 	if (rc == 0)

@@ -17,18 +17,25 @@
 static const char evil[] = "/data/a,\"b\",readonly=off 'c' id=x\\/vms/1";
 
 static struct strings
-build(struct vm_spec *spec, const char *base_path, bool seed, const char *accel)
+build_on(struct vm_spec *spec, const char *base_path, const char *format, bool seed,
+    const char *accel)
 {
 	struct hv_config config = { .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
 		.name = spec->name, .dir = evil, .run_dir = "/run/vmm/1", .mac = "52:54:00:00:00:01",
 		.spec = spec };
-	struct qemu_disk disk = { (char *)(uintptr_t)base_path, (char *)(uintptr_t)"qcow2" };
+	struct qemu_disk disk = { (char *)(uintptr_t)base_path, (char *)(uintptr_t)format };
 	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
 		.disk = &disk, .accel = accel, .seed = seed };
 	struct strings argv;
 
 	qemu_argv_build(&plan, &argv);
 	return argv;
+}
+
+static struct strings
+build(struct vm_spec *spec, const char *base_path, bool seed, const char *accel)
+{
+	return build_on(spec, base_path, "qcow2", seed, accel);
 }
 
 static void
@@ -133,6 +140,28 @@ START_TEST(argv__disk__whole_graph_is_given)
 	json_object_put(overlay);
 	ck_assert_uint_eq(count(&argv, "smbios"), 0);
 	ck_assert_uint_eq(count(&argv, "scsi-cd"), 0);
+	done(&argv);
+}
+END_TEST
+
+/* An image that was taken as raw may look like another format: QEMU must not look. */
+START_TEST(argv__g76_disk__formats_are_named)
+{
+	struct vm_spec spec = plain_spec();
+	struct strings argv = build_on(&spec, "/images/base", "raw", false, "tcg");
+	json_object *overlay = find(&argv, "-blockdev", "node-name", "disk");
+	json_object *image = find(&argv, "-blockdev", "node-name", "image");
+
+	ck_assert_str_eq(text(overlay, "driver"), "qcow2");
+	ck_assert_str_eq(text(image, "driver"), "raw");
+	ck_assert(!json_object_object_get_ex(image, "backing", NULL));
+	json_object_put(overlay);
+	json_object_put(image);
+	done(&argv);
+	argv = build_on(&spec, "/images/base", "qcow2", false, "tcg");
+	image = find(&argv, "-blockdev", "node-name", "image");
+	ck_assert_str_eq(text(image, "driver"), "qcow2");
+	json_object_put(image);
 	done(&argv);
 }
 END_TEST
@@ -292,6 +321,7 @@ main(void)
 
 	UNIT_CASE(s, argv__g13_hostile_folder__stays_one_value);
 	UNIT_CASE(s, argv__disk__whole_graph_is_given);
+	UNIT_CASE(s, argv__g76_disk__formats_are_named);
 	UNIT_CASE(s, argv__r01_always__sized_confined_and_versioned);
 	UNIT_CASE(s, argv__network__user_or_none);
 	UNIT_CASE(s, log__g83_cap__the_tail_is_kept);
