@@ -13,7 +13,7 @@ import shutil
 import sys
 import unittest
 
-from vmctl_case import Case
+from vmctl_case import Case, Terminal
 from vmctl_noop import Noop
 
 import registry  # the path is set by vmctl_case
@@ -100,6 +100,17 @@ class Verbs(Images):
             file.write(b"\0\1\2\3")
         _, err = self.run_vmctl("image", "verify", status=1)
         self.assertIn("sha256", err)
+
+    def test_ctrl_c_ends_the_transfer_and_leaves_nothing(self):
+        self.page.always(hold=MIB // 2)
+        terminal = Terminal(self, "image", "pull", self.page.url)
+        terminal.until(b"% of 1 MiB")
+        terminal.type(b"\x03")
+        self.assertEqual(terminal.end(), 130)
+        self.assertIn(b"cancelling", terminal.text)
+        self.assertEqual(self.rows(), {})
+        folder = os.path.join(self.dir, ".local/share/vmm/images")
+        self.assertEqual(os.listdir(folder), [])
 
     def test_create_from_a_url(self):
         self.run_vmctl("create", "web", "--backend", "noop", "--image", self.page.url,
