@@ -45,6 +45,8 @@ struct http_request {
 	int (*on_head)(void *arg, const struct http_reply *head, struct err *err);
 	/* So much of body or body_fd is sent; every 100 ms at most.  NULL: nobody asks. */
 	int (*on_sent)(void *arg, uint64_t sent_bytes, struct err *err);
+	/* Nothing came for a moment; once for each such moment.  NULL: nobody asks. */
+	int (*on_idle)(void *arg, struct err *err);
 	void *arg;
 };
 
@@ -54,6 +56,9 @@ struct http_reply {
 	/* A header with control characters or invalid UTF-8 counts as absent. */
 	char *etag, *last_modified, *location, *www_authenticate, *content_type,
 	    *digest;             /* or NULL */
+	/* The date told is at least a second later than last_modified: so no other version can
+	 * have the same one. */
+	bool settled;
 	int64_t length;          /* of the body; -1: not told */
 	uint64_t range_start;    /* of a 206 */
 	int64_t range_total;     /* of the whole, of a 206 or a 416; -1: not told */

@@ -33,7 +33,8 @@ struct exchange {
 	uint64_t sent, told_ms;
 	off_t sent_at;
 	unsigned header_count;
-	bool head_told, enough;
+	bool head_told, enough, idle;
+	char *date;
 	int rc; /* of a callback, with *err */
 	struct err *err;
 	char words[CURL_ERROR_SIZE];
@@ -100,6 +101,23 @@ keep_header(struct http_reply *reply, const char *name, const char *value)
 		parse_range(reply, value);
 }
 
+/* A date tells one second from the next, not what happened within one. */
+static bool
+is_settled(const char *date, const char *last_modified)
+{
+	time_t told = date != NULL ? curl_getdate(date, NULL) : -1;
+	time_t modified = last_modified != NULL ? curl_getdate(last_modified, NULL) : -1;
+
+	return told != -1 && modified != -1 && told - modified >= 1;
+}
+
+static void
+moved(struct exchange *x)
+{
+	x->moved_ms = clock_ms();
+	x->idle = false;
+}
+
 static size_t
 on_header(char *data, size_t size, size_t count, void *arg)
 {
@@ -108,7 +126,10 @@ on_header(char *data, size_t size, size_t count, void *arg)
 	CLEANUP_FREE char *line = NULL;
 	char *value;
 
-	x->moved_ms = clock_ms();
+	moved(x);
+	/* What comes after the body counts for nothing. */
+	if (x->head_told)
+		return len;
 	if (++x->header_count > HEADERS_MAX) {
 		x->rc = err_set(x->err, E_FAILED, "the server sends too many headers");
 		return 0;
@@ -131,6 +152,10 @@ on_header(char *data, size_t size, size_t count, void *arg)
 	value = line + name_len + 1;
 	value += strspn(value, " \t");
 	keep_header(x->reply, line, value);
+	if (strcasecmp(line, "Date") == 0) {
+		free(x->date);
+		x->date = xstrdup(value);
+	}
 	return size * count;
 }
 
@@ -149,6 +174,7 @@ tell_head(struct exchange *x)
 	reply->length = length;
 	reply->retry_after_ms =
 	    retry_after > 0 && retry_after < 86400 ? (uint64_t)retry_after * 1000 : 0;
+	reply->settled = is_settled(x->date, reply->last_modified);
 	x->http->last_status = reply->status;
 	if (reply->status / 100 != 3 && x->request->on_head != NULL)
 		x->rc = x->request->on_head(x->request->arg, reply, x->err);
@@ -167,10 +193,10 @@ on_body(char *data, size_t size, size_t count, void *arg)
 	good = x->reply->status / 100 == 2;
 	if ((x->reply->status == 200 || x->reply->status == 206) && x->request->on_body != NULL) {
 		x->rc = x->request->on_body(x->request->arg, data, len, x->err);
-		x->moved_ms = clock_ms();
+		moved(x);
 		return x->rc == 0 ? len : 0;
 	}
-	x->moved_ms = clock_ms();
+	moved(x);
 	if (!good && (max == 0 || max > REFUSAL_MAX))
 		max = REFUSAL_MAX;
 	if (len > max - x->body.len) {
@@ -192,7 +218,7 @@ on_send(char *data, size_t size, size_t count, void *arg)
 	size_t want = size * count < left ? size * count : (size_t)left;
 	ssize_t n;
 
-	x->moved_ms = clock_ms();
+	moved(x);
 	do {
 		n = pread(x->request->body_fd, data, want, x->sent_at);
 	} while (n < 0 && errno == EINTR);
@@ -225,7 +251,7 @@ on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_tot
 	if ((uint64_t)up == x->sent)
 		return 0;
 	x->sent = (uint64_t)up;
-	x->moved_ms = now;
+	moved(x);
 	if (x->request->on_sent == NULL || now - x->told_ms < POLL_MS)
 		return 0;
 	x->told_ms = now;
@@ -403,6 +429,12 @@ drive(struct exchange *x, const char *url)
 			    (double)order->stall_ms / 1000);
 			return CURLE_OPERATION_TIMEDOUT;
 		}
+		if (now - x->moved_ms >= POLL_MS && !x->idle && x->request->on_idle != NULL) {
+			x->idle = true;
+			x->rc = x->request->on_idle(x->request->arg, x->err);
+			if (x->rc != 0)
+				return CURLE_ABORTED_BY_CALLBACK;
+		}
 		now = order->stall_ms - (now - x->moved_ms);
 		curl_multi_poll(x->http->multi, NULL, 0, now < POLL_MS ? (int)now : POLL_MS, NULL);
 	}
@@ -439,6 +471,7 @@ http_exchange(struct http *http, const struct http_request *request, const char 
 	/* Nothing may point to x when the handle is next used or cleaned up. */
 	curl_easy_reset(http->easy);
 	free_headers(x.headers);
+	free(x.date);
 	ret_reply->body_len = x.body.len;
 	ret_reply->body = sbuf_take(&x.body);
 	return rc;

@@ -56,8 +56,7 @@ struct fetch_order {
 	bool container;          /* FETCH_BLOB: as the manifest event says */
 
 	/* Everything that fills SINK_FD */
-	char
-	    *part_validator; /* what the bytes in the file came with: etag or last-modified; NULL */
+	char *part_validator; /* of the response that the bytes came with; NULL */
 	uint64_t part_bytes; /* how many of them are good: of SPOOL_FD when `part_packed` */
 	bool part_packed;
 	uint64_t max_bytes;            /* of the image; more is refused */
@@ -71,7 +70,8 @@ struct fetch_order {
 extern const struct field fetch_order_fields[];
 
 /* Lines on standard output: {"event": NAME, …}, each at most 64 KiB.
- *   response {status, url, length|null, etag, last_modified, resumed, packed}  when a body begins
+ *   response {status, url, length|null, etag, last_modified, validator, resumed, packed}  when a
+ *            body begins.  validator: what a part of it is resumed with; absent: it can not be
  *   progress {done, total|0, written}    bytes of the body, of the image; every 100 ms at most
  *   saved    {bytes}                     so much of the body is on the disk (resume after a crash)
  *   retry    {attempt, wait_ms, message} a try failed, another follows

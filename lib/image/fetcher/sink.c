@@ -11,34 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/image/fetcher/sink_parts.h"
 
-const char *const packing_names[PACK_COUNT] = { "none", "gzip", "bzip2", "xz", "zstd" };
-
-static const struct {
-	enum packing packing;
-	const char *magic;
-	size_t len;
-} magics[] = {
-	{ PACK_GZIP, "\x1f\x8b\x08", 3 },
-	{ PACK_BZIP2, "BZh", 3 },
-	{ PACK_XZ,
-	    "\xfd"
-	    "7zXZ\0",
-	    6 },
-	{ PACK_ZSTD, "\x28\xb5\x2f\xfd", 4 },
-};
-
-enum packing
-sink_packing(const unsigned char *head, size_t len)
-{
-	for (size_t i = 0; i < ARRAY_LEN(magics); i++)
-		if (len >= magics[i].len && memcmp(head, magics[i].magic, magics[i].len) == 0)
-			return magics[i].packing;
-	return PACK_NONE;
-}
+enum { SAVE_MS = 5000 }; /* what a crash may cost */
 
 void
 hashes_init(struct hashes *hashes, bool want_sha512)
@@ -98,6 +76,7 @@ sink_fail(struct sink *sink, const struct err *err)
 	pthread_mutex_unlock(&sink->lock);
 	queue_break(&sink->body_free);
 	queue_break(&sink->body_full);
+	queue_break(&sink->kept);
 	queue_break(&sink->image_free);
 	queue_break(&sink->image_full);
 }
@@ -105,36 +84,34 @@ sink_fail(struct sink *sink, const struct err *err)
 static int
 failure(struct sink *sink, struct err *err)
 {
+	int code;
+
 	pthread_mutex_lock(&sink->lock);
+	code = (int)sink->err.code;
 	if (err != NULL)
 		*err = sink->err;
 	pthread_mutex_unlock(&sink->lock);
-	return sink->err.code;
+	return code;
 }
 
 static void
 fill(struct queue *queue)
 {
-	for (size_t i = 0; i < CHUNK_COUNT; i++) {
-		struct chunk *chunk = xmalloc(sizeof(*chunk));
-
-		chunk->len = 0;
-		chunk->replayed = false;
-		queue_put(queue, chunk);
-	}
+	for (size_t i = 0; i < CHUNK_COUNT; i++)
+		queue_put(queue, chunk_create());
 }
 
 /* The threads can begin: it is known what the body is. */
 static int
 start(struct sink *sink, struct err *err)
 {
-	void *(*const mains[])(void *) = { sink_unpack_main, sink_write_main, sink_keep_main };
+	void *(*const mains[])(void *) = { sink_keep_main, sink_write_main, sink_unpack_main };
+	size_t count = sink->packed ? 3 : 2;
 
 	sink->running = true;
-	sink->ended = false;
 	if (sink->packed)
 		fill(&sink->image_free);
-	for (size_t i = 0; i < ARRAY_LEN(mains); i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (!stage_start(&sink->threads[i], mains[i], sink))
 			return err_set(err, E_FAILED, "can not start a thread");
 		sink->thread_count++;
@@ -147,11 +124,15 @@ prepare(struct sink *sink)
 {
 	queue_init(&sink->body_free);
 	queue_init(&sink->body_full);
+	queue_init(&sink->kept);
 	queue_init(&sink->image_free);
 	queue_init(&sink->image_full);
 	fill(&sink->body_free);
 	hashes_init(&sink->body, sink->want_sha512);
 	hashes_init(&sink->image, sink->want_sha512);
+	sink->file = (struct outfile){ .fd = SINK_FD };
+	sink->spool = (struct outfile){ .fd = SPOOL_FD };
+	sink->save_ms = clock_ms();
 }
 
 /* Joins what runs.  broken: without the end of the body. */
@@ -163,17 +144,12 @@ stop(struct sink *sink, bool broken)
 	if (broken)
 		sink_fail(sink, &stopped);
 	queue_close(&sink->body_full);
-	for (size_t i = 0; i < sink->thread_count; i++) {
-		if (i == 2) {
-			pthread_mutex_lock(&sink->lock);
-			sink->ended = true;
-			pthread_cond_broadcast(&sink->wake);
-			pthread_mutex_unlock(&sink->lock);
-		}
+	for (size_t i = 0; i < sink->thread_count; i++)
 		pthread_join(sink->threads[i], NULL);
-	}
 	sink->thread_count = 0;
 	sink->running = false;
+	outfile_done(&sink->file);
+	outfile_done(&sink->spool);
 }
 
 static void
@@ -182,6 +158,7 @@ unprepare(struct sink *sink)
 	free(TAKE(sink->filling));
 	queue_done(&sink->body_free);
 	queue_done(&sink->body_full);
+	queue_done(&sink->kept);
 	queue_done(&sink->image_free);
 	queue_done(&sink->image_full);
 	hashes_done(&sink->body);
@@ -228,7 +205,6 @@ sink_create(const struct fetch_order *order, enum sink_kind kind, bool want_sha5
 	sink->part_packed = order->part_packed;
 	sink->body_bytes = sink->part_bytes;
 	pthread_mutex_init(&sink->lock, NULL);
-	pthread_cond_init(&sink->wake, NULL);
 	prepare(sink);
 	rc = truncate_to(SINK_FD, sink->part_packed ? 0 : sink->part_bytes, err);
 	if (rc == 0)
@@ -250,7 +226,7 @@ sink_restart(struct sink *sink, struct err *err)
 	sink->err = (struct err)ERR_INIT;
 	sink->known = sink->packed = false;
 	sink->body_bytes = sink->part_bytes = sink->expected = 0;
-	sink->image_bytes = sink->kept_bytes = sink->saved_bytes = 0;
+	sink->image_bytes = sink->saved_bytes = 0;
 	prepare(sink);
 	rc = truncate_to(SINK_FD, 0, err);
 	return rc != 0 ? rc : truncate_to(SPOOL_FD, 0, err);
@@ -281,24 +257,30 @@ sink_expect(struct sink *sink, uint64_t body_bytes, struct err *err)
 	return sink_check_space(sink->order, body_bytes - sink->body_bytes, err);
 }
 
-/* The chunk that is being filled goes on; with the first one it is decided what the body is. */
+/* By the first bytes it is known what the body is. */
+static int
+find_out(struct sink *sink, struct err *err)
+{
+	if (sink->known)
+		return 0;
+	sink->packing = unpack_packing(sink->filling->data, sink->filling->len);
+	sink->packed = sink->packing != PACK_NONE || sink->kind == SINK_CONTAINER;
+	sink->known = true;
+	return check_limit(sink, err);
+}
+
+/* The chunk that is being filled goes on. */
 static int
 flush(struct sink *sink, struct err *err)
 {
 	struct chunk *chunk = sink->filling;
-	int rc = 0;
+	int rc = find_out(sink, err);
 
-	if (!sink->known) {
-		sink->packing = sink_packing(chunk->data, chunk->len);
-		sink->packed = sink->packing != PACK_NONE || sink->kind == SINK_CONTAINER;
-		sink->known = true;
-		rc = check_limit(sink, err);
-	}
 	if (rc == 0 && !sink->running)
 		rc = start(sink, err);
 	if (rc != 0)
 		return rc;
-	if (chunk->len > 0) {
+	if (chunk->len > 0 || chunk->save) {
 		sink->filling = NULL;
 		queue_put(&sink->body_full, chunk);
 	}
@@ -313,10 +295,24 @@ take_chunk(struct sink *sink, bool replayed, struct err *err)
 		if (sink->filling == NULL)
 			return failure(sink, err);
 		sink->filling->len = 0;
+		sink->filling->save = false;
 	}
-	if (sink->filling->len == 0)
-		sink->filling->replayed = replayed;
+	sink->filling->replayed = replayed;
 	return 0;
+}
+
+/* What is there goes to the disk, where a later process finds it. */
+static int
+save(struct sink *sink, struct err *err)
+{
+	int rc;
+
+	sink->save_ms = clock_ms();
+	rc = take_chunk(sink, false, err);
+	if (rc != 0)
+		return rc;
+	sink->filling->save = true;
+	return flush(sink, err);
 }
 
 /* Reads back what an earlier process had. */
@@ -329,15 +325,15 @@ replay(struct sink *sink, struct err *err)
 	sink->part_bytes = 0;
 	while (rc == 0 && at < end) {
 		struct chunk *chunk;
+		size_t room;
 		ssize_t n;
 
 		rc = take_chunk(sink, true, err);
 		if (rc != 0)
 			break;
 		chunk = sink->filling;
-		n = pread(fd, chunk->data + chunk->len,
-		    end - at < CHUNK_BYTES - chunk->len ? (size_t)(end - at)
-							: CHUNK_BYTES - chunk->len,
+		room = CHUNK_BYTES - chunk->len;
+		n = pread(fd, chunk->data + chunk->len, end - at < room ? (size_t)(end - at) : room,
 		    (off_t)at);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -346,7 +342,12 @@ replay(struct sink *sink, struct err *err)
 			    "can not read back what was fetched before");
 		chunk->len += (size_t)n;
 		at += (uint64_t)n;
-		if (chunk->len == CHUNK_BYTES || at == end)
+		if (chunk->len < CHUNK_BYTES && (at < end || chunk->len < HEAD_BYTES))
+			continue;
+		rc = find_out(sink, err);
+		if (rc == 0 && sink->packed != sink->part_packed)
+			rc = err_set(err, E_IO, "what was fetched before is not what it should be");
+		if (rc == 0)
 			rc = flush(sink, err);
 	}
 	return rc;
@@ -362,22 +363,46 @@ sink_write(struct sink *sink, const void *data, size_t len, struct err *err)
 		rc = replay(sink, err);
 	while (rc == 0 && len > 0) {
 		struct chunk *chunk;
-		size_t n;
+		size_t n, room;
 
 		rc = take_chunk(sink, false, err);
 		if (rc != 0)
 			break;
 		chunk = sink->filling;
-		n = CHUNK_BYTES - chunk->len < len ? CHUNK_BYTES - chunk->len : len;
+		/* Chunks end where blocks of the file do. */
+		room = CHUNK_BYTES - (size_t)((sink->body_bytes - chunk->len) % BLOCK_BYTES) -
+		       chunk->len;
+		n = room < len ? room : len;
 		memcpy(chunk->data + chunk->len, at, n);
 		chunk->len += n;
 		sink->body_bytes += n;
 		at += n;
 		len -= n;
-		if (chunk->len == CHUNK_BYTES || (!sink->known && sink->body_bytes >= HEAD_BYTES))
+		if (n == room)
 			rc = flush(sink, err);
+		else if (chunk->len >= HEAD_BYTES)
+			rc = find_out(sink, err);
 	}
+	if (rc == 0 && sink->known && clock_ms() - sink->save_ms >= SAVE_MS)
+		rc = save(sink, err);
 	return rc;
+}
+
+int
+sink_idle(struct sink *sink, struct err *err)
+{
+	if (sink->failed)
+		return failure(sink, err);
+	return sink->known && sink->filling != NULL && sink->filling->len > 0 ? flush(sink, err) : 0;
+}
+
+void
+sink_give_up(struct sink *sink)
+{
+	if (sink->failed || !sink->known || save(sink, NULL) != 0)
+		return;
+	stop(sink, false);
+	sink_fail(sink, &(struct err){ .code = E_CANCELLED, .msg = "given up" });
 }
 
 uint64_t
@@ -427,7 +452,8 @@ sink_finish(struct sink *sink, struct sink_result *ret_result, struct err *err)
 	stop(sink, false);
 	if (sink->failed)
 		return failure(sink, err);
-	if (fsync(SINK_FD) < 0)
+	/* Without what lies behind the image, but with holes at its end. */
+	if (ftruncate(SINK_FD, (off_t)sink->image_bytes) < 0 || fsync(SINK_FD) < 0)
 		return err_errno(err, E_IO, errno, "can not store the image");
 	result.image_bytes = sink->image_bytes;
 	result.compression = packing_names[sink->packing];
@@ -449,7 +475,6 @@ sink_destroy(struct sink *sink)
 		return;
 	stop(sink, true);
 	unprepare(sink);
-	pthread_cond_destroy(&sink->wake);
 	pthread_mutex_destroy(&sink->lock);
 	free(sink);
 }

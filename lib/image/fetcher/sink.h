@@ -11,8 +11,8 @@
 
 /* Where a body goes: unpacked as its bytes arrive (zstd, xz, gzip, bzip2 by content; and with
  * SINK_CONTAINER the one disk in a tar), hashed before and after, written sparse to SINK_FD.
- * The receiver and the unpacker are two threads with a ring of bounded memory between them, and
- * the hash of the image is a third, so that the slowest of them sets the speed. */
+ * Receiving, hashing, unpacking and writing are threads with bounded memory between them, so that
+ * the slowest of them sets the speed. */
 
 struct sink;
 
@@ -45,6 +45,11 @@ bool sink_kind_known(const struct sink *sink);      /* once 6 bytes came */
 bool sink_packed(const struct sink *sink);          /* then: the body is not the image */
 /* A body that starts anew (the server sent 200 instead of 206): forgets everything. */
 int sink_restart(struct sink *sink, struct err *err);
+/* Nothing comes at the moment: what did is written, however little. */
+int sink_idle(struct sink *sink, struct err *err);
+/* No more will come, and the end is not there: what is there of the body is saved for a later
+ * process, and the sink is of no more use. */
+void sink_give_up(struct sink *sink);
 /* The end of the body: waits for the rest, syncs, gives the digests. */
 int sink_finish(struct sink *sink, struct sink_result *ret_result, struct err *err);
 void sink_destroy(struct sink *sink);

@@ -8,66 +8,121 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/image/fetcher/sink_parts.h"
 
-/* A layer with a disk has a handful of entries. */
-enum { ENTRIES_MAX = 4096, SKIPPED_MAX = 64 << 20 };
+enum {
+	/* A layer with a disk has a handful of entries. */
+	ENTRIES_MAX = 4096,
+	SKIPPED_MAX = 64 << 20,
+	TAR_BYTES = 128 << 10,
+	ALIGN_BYTES = 1 << 20,
+};
 
 struct unpacker {
 	struct sink *sink;
-	struct chunk *input; /* the one that libarchive reads */
-	uint64_t total;      /* of the image */
+	struct unpack *unpack; /* NULL: it is not packed, but a tar */
+	struct chunk *input;   /* NULL: to be taken */
+	size_t pos;
+	bool all_in, all_out;
+	uint64_t total; /* of the image */
+	unsigned char *tar;
+	struct err *err; /* of what libarchive reads */
 };
 
-struct chunk *
-sink_next_body(struct sink *sink)
+/* The next chunk with something in it, or the end. */
+static int
+next_input(struct unpacker *u, struct err *err)
 {
-	struct chunk *chunk = queue_take(&sink->body_full);
-	struct err err = ERR_INIT;
-
-	if (chunk == NULL)
-		return NULL;
-	hashes_add(&sink->body, chunk->data, chunk->len);
-	if (!sink->packed)
-		return chunk;
-	if (!chunk->replayed &&
-	    sink_pwrite(SPOOL_FD, chunk->data, chunk->len, sink->kept_bytes) < 0) {
-		err_errno(&err, E_IO, errno, "can not keep what was fetched");
-		sink_fail(sink, &err);
-		free(chunk);
-		return NULL;
+	while (!u->all_in && (u->input == NULL || u->pos == u->input->len)) {
+		if (u->input != NULL)
+			queue_put(&u->sink->body_free, u->input);
+		u->pos = 0;
+		u->input = queue_take(&u->sink->kept);
+		if (u->input == NULL && u->sink->failed)
+			return err_set(err, E_CANCELLED, "stopped");
+		u->all_in = u->input == NULL;
 	}
-	sink->kept_bytes += chunk->len;
-	return chunk;
+	return 0;
 }
 
-int
-sink_put_image(struct sink *sink, struct chunk *chunk, uint64_t *total, struct err *err)
+/* Of what is below the compression: as much as there is room for, less only at the end. */
+static int
+read_unpacked(
+    struct unpacker *u, unsigned char *out, size_t room, size_t *ret_len, struct err *err)
 {
-	CLEANUP_FREE char *limit = NULL;
+	struct unpack_io io = { .out = out, .out_len = room };
+	int rc = 0;
 
-	*total += chunk->len;
-	if (*total <= sink->order->max_bytes) {
-		queue_put(&sink->image_full, chunk);
-		return 0;
+	while (rc == 0 && io.out_len > 0 && !u->all_out) {
+		rc = next_input(u, err);
+		if (rc != 0)
+			break;
+		io.in = u->input != NULL ? u->input->data + u->pos : NULL;
+		io.in_len = u->input != NULL ? u->input->len - u->pos : 0;
+		io.last = u->all_in;
+		if (u->unpack != NULL) {
+			rc = unpack_step(u->unpack, &io, &u->all_out, err);
+		} else {
+			size_t n = io.in_len < io.out_len ? io.in_len : io.out_len;
+
+			if (n > 0)
+				memcpy(io.out, io.in, n);
+			io.in_len -= n;
+			io.out += n;
+			io.out_len -= n;
+			u->all_out = u->all_in;
+		}
+		if (u->input != NULL)
+			u->pos = u->input->len - io.in_len;
 	}
-	free(chunk);
-	limit = str_size(sink->order->max_bytes);
-	return err_set(err, E_LIMIT,
-	    "the image is too large: it has more than the %s that are allowed", limit);
+	*ret_len = room - io.out_len;
+	return rc;
 }
 
 static int
-broken(struct archive *archive, const char *what, struct err *err)
+put_image(struct unpacker *u, struct chunk *chunk, struct err *err)
+{
+	int rc = sink_check_total(u->sink, &u->total, chunk->len, err);
+
+	queue_put(rc == 0 ? &u->sink->image_full : &u->sink->image_free, chunk);
+	return rc;
+}
+
+static int
+unpack_image(struct unpacker *u, struct err *err)
+{
+	int rc = 0;
+
+	while (rc == 0 && !u->all_out) {
+		struct chunk *chunk = queue_take(&u->sink->image_free);
+
+		if (chunk == NULL)
+			return err_set(err, E_CANCELLED, "stopped");
+		rc = read_unpacked(u, chunk->data, CHUNK_BYTES, &chunk->len, err);
+		if (rc == 0)
+			rc = put_image(u, chunk, err);
+		else
+			queue_put(&u->sink->image_free, chunk);
+	}
+	return rc;
+}
+
+/* ---- layers of containers ---- */
+
+static int
+broken(const struct unpacker *u, struct archive *archive, struct err *err)
 {
 	const char *text = archive_error_string(archive);
 	CLEANUP_FREE char *shown =
 	    str_printable(text != NULL ? text : "", text != NULL ? strnlen(text, 200) : 0);
 
-	err_set(err, E_IMAGE, "the image can not be unpacked: its %s data is broken or cut off%s%s",
-	    what, text != NULL ? ": " : "", shown);
+	if (err->code != 0)
+		return (int)err->code;
+	err_set(err, E_IMAGE, "the image can not be unpacked: the layer is broken or cut off%s%s",
+	    text != NULL ? ": " : "", shown);
 	err_hint(
 	    err, "the file on the server may be damaged; fetch it again, or ask who offers it");
 	return E_IMAGE;
@@ -77,41 +132,39 @@ static la_ssize_t
 on_read(struct archive *archive, void *arg, const void **ret_data)
 {
 	struct unpacker *u = arg;
+	size_t len = 0;
 
-	if (u->input != NULL)
-		queue_put(&u->sink->body_free, u->input);
-	u->input = sink_next_body(u->sink);
-	if (u->input == NULL)
-		return u->sink->failed ? -1 : 0;
-	*ret_data = u->input->data;
-	return (la_ssize_t)u->input->len;
+	*ret_data = u->tar;
+	if (read_unpacked(u, u->tar, TAR_BYTES, &len, u->err) == 0)
+		return (la_ssize_t)len;
+	archive_set_error(archive, EIO, "%s", u->err->msg);
+	return -1;
 }
 
-/* The data of the entry at hand. */
+/* The data of the entry at hand, in full chunks. */
 static int
-read_data(struct unpacker *u, struct archive *archive, const char *what, struct err *err)
+read_data(struct unpacker *u, struct archive *archive, struct err *err)
 {
-	struct sink *sink = u->sink;
+	la_ssize_t n = 1;
 	int rc = 0;
 
-	while (rc == 0) {
-		struct chunk *chunk = queue_take(&sink->image_free);
-		la_ssize_t n;
+	while (rc == 0 && n > 0) {
+		struct chunk *chunk = queue_take(&u->sink->image_free);
 
 		if (chunk == NULL)
 			return err_set(err, E_CANCELLED, "stopped");
-		n = archive_read_data(archive, chunk->data, CHUNK_BYTES);
-		if (n <= 0) {
-			queue_put(&sink->image_free, chunk);
-			return n == 0 ? 0 : broken(archive, what, err);
-		}
-		chunk->len = (size_t)n;
-		rc = sink_put_image(sink, chunk, &u->total, err);
+		chunk->len = 0;
+		do {
+			n = archive_read_data(
+			    archive, chunk->data + chunk->len, CHUNK_BYTES - chunk->len);
+			chunk->len += n > 0 ? (size_t)n : 0;
+		} while (n > 0 && chunk->len < CHUNK_BYTES);
+		rc = put_image(u, chunk, err);
 	}
-	return rc;
+	return rc == 0 && n < 0 ? broken(u, archive, err) : rc;
 }
 
-/* What is below disk/; NULL: the entry is elsewhere. */
+/* What is below disk/; NULL: the entry is elsewhere, or the mark of one that is removed. */
 static const char *
 below_disk(const char *path)
 {
@@ -122,23 +175,18 @@ below_disk(const char *path)
 	path += strlen("disk/");
 	while (*path == '/')
 		path++;
-	return *path != '\0' ? path : NULL;
+	return *path != '\0' && !str_starts(fs_basename(path), ".wh.") ? path : NULL;
 }
 
 static int
-take_entry(struct unpacker *u, struct archive *archive, struct archive_entry *entry, bool *found,
-    struct err *err)
+take_entry(struct unpacker *u, struct archive *archive, struct archive_entry *entry,
+    const char *path, bool *found, struct err *err)
 {
-	const char *path = archive_entry_pathname(entry);
-	const char *below = path != NULL ? below_disk(path) : NULL;
-	CLEANUP_FREE char *shown =
-	    str_printable(path != NULL ? path : "", path != NULL ? strnlen(path, 100) : 0);
+	CLEANUP_FREE char *shown = str_printable(path, strnlen(path, 100));
 
-	if (below == NULL || archive_entry_filetype(entry) == AE_IFDIR)
-		return 0;
 	if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != NULL)
 		return err_set(err, E_IMAGE, "'%s' in the layer is not a regular file", shown);
-	if (strstr(below, "..") != NULL)
+	if (strstr(path, "..") != NULL)
 		return err_set(err, E_IMAGE, "'%s' in the layer is no name for a disk", shown);
 	if (*found)
 		return err_set(
@@ -147,11 +195,11 @@ take_entry(struct unpacker *u, struct archive *archive, struct archive_entry *en
 	    (uint64_t)archive_entry_size(entry) > u->sink->order->max_bytes)
 		return err_set(err, E_LIMIT, "the disk '%s' in the layer is too large", shown);
 	*found = true;
-	return read_data(u, archive, "layer's", err);
+	return read_data(u, archive, err);
 }
 
 static int
-unpack_container(struct unpacker *u, struct archive *archive, struct err *err)
+walk_layer(struct unpacker *u, struct archive *archive, struct err *err)
 {
 	uint64_t skipped = 0;
 	bool found = false;
@@ -160,68 +208,75 @@ unpack_container(struct unpacker *u, struct archive *archive, struct err *err)
 	for (size_t count = 0; rc == 0; count++) {
 		struct archive_entry *entry;
 		int status = archive_read_next_header(archive, &entry);
+		const char *path;
 
 		if (status == ARCHIVE_EOF)
 			break;
 		if (status != ARCHIVE_OK && status != ARCHIVE_WARN)
-			return broken(archive, "layer's", err);
+			return broken(u, archive, err);
 		if (count == ENTRIES_MAX)
 			return err_set(
 			    err, E_IMAGE, "the layer has more than %d entries", ENTRIES_MAX);
-		if (below_disk(archive_entry_pathname(entry) != NULL ? archive_entry_pathname(entry)
-								     : "") == NULL)
-			skipped +=
-			    archive_entry_size(entry) > 0 ? (uint64_t)archive_entry_size(entry) : 0;
+		path = archive_entry_pathname(entry);
+		if (path != NULL && below_disk(path) != NULL &&
+		    archive_entry_filetype(entry) != AE_IFDIR)
+			rc = take_entry(u, archive, entry, path, &found, err);
+		else if (archive_entry_size(entry) > 0)
+			skipped += (uint64_t)archive_entry_size(entry);
 		if (skipped > SKIPPED_MAX)
 			return err_set(
 			    err, E_IMAGE, "the layer has much besides a disk: it is no disk image");
-		rc = take_entry(u, archive, entry, &found, err);
 	}
-	if (rc == 0 && !found) {
-		err_set(err, E_NOT_FOUND, "the layer has no disk: there is no file below 'disk/'");
-		return E_NOT_FOUND;
-	}
+	if (rc == 0 && !found)
+		return err_set(err, E_NOT_FOUND,
+		    "the layer has no disk: there is no file below 'disk/'");
 	return rc;
 }
 
 static int
-unpack_archive(struct unpacker *u, struct err *err)
+unpack_layer(struct unpacker *u, struct err *err)
 {
-	static const int filters[PACK_COUNT] = { ARCHIVE_FILTER_NONE, ARCHIVE_FILTER_GZIP,
-		ARCHIVE_FILTER_BZIP2, ARCHIVE_FILTER_XZ, ARCHIVE_FILTER_ZSTD };
-	struct sink *sink = u->sink;
-	const char *what = packing_names[sink->packing];
 	struct archive *archive = archive_read_new();
-	struct archive_entry *entry;
 	int rc;
 
-	if (sink->kind == SINK_CONTAINER)
-		archive_read_support_format_tar(archive);
+	u->tar = xmalloc(TAR_BYTES);
+	u->err = err;
+	archive_read_support_format_tar(archive);
+	/* No filter: libarchive would go on unpacking what was packed twice. */
+	if (archive_read_open(archive, u, NULL, on_read, NULL) == ARCHIVE_OK)
+		rc = walk_layer(u, archive, err);
 	else
-		archive_read_support_format_raw(archive);
-	/* Named, not looked for: libarchive would go on unpacking what was packed twice. */
-	if (archive_read_append_filter(archive, filters[sink->packing]) < ARCHIVE_WARN)
-		rc = err_set(err, E_UNSUPPORTED, "this libarchive can not unpack %s", what);
-	else if (archive_read_open(archive, u, NULL, on_read, NULL) != ARCHIVE_OK)
-		rc = broken(archive, what, err);
-	else if (sink->kind == SINK_CONTAINER)
-		rc = unpack_container(u, archive, err);
-	else if (archive_read_next_header(archive, &entry) != ARCHIVE_OK)
-		rc = broken(archive, what, err);
-	else
-		rc = read_data(u, archive, what, err);
+		rc = broken(u, archive, err);
 	archive_read_free(archive);
+	free(u->tar);
 	return rc;
 }
 
-static int
-pass_on(struct sink *sink, uint64_t *total, struct err *err)
-{
-	struct chunk *chunk;
-	int rc = 0;
+/* ---- the thread ---- */
 
-	while (rc == 0 && (chunk = sink_next_body(sink)) != NULL)
-		rc = sink_put_image(sink, chunk, total, err);
+static int
+unpack_all(struct unpacker *u, struct err *err)
+{
+	struct sink *sink = u->sink;
+	/* Where the image can not reach, there is room for windows; what is written there goes
+	 * when the file gets its length. */
+	uint64_t at = (sink->order->max_bytes / ALIGN_BYTES + 1) * ALIGN_BYTES;
+	int rc;
+
+	if (sink->packing != PACK_NONE) {
+		u->unpack = unpack_create(sink->packing, SINK_FD, at, err);
+		if (u->unpack == NULL)
+			return (int)err->code;
+	}
+	rc = sink->kind == SINK_CONTAINER ? unpack_layer(u, err) : unpack_image(u, err);
+	/* What follows the end of the packed data still belongs to the body. */
+	while (rc == 0 && !u->all_in) {
+		if (u->input != NULL)
+			u->pos = u->input->len;
+		rc = next_input(u, err);
+	}
+	if (rc == 0 && u->total == 0)
+		rc = err_set(err, E_IMAGE, "the image is empty");
 	return rc;
 }
 
@@ -229,26 +284,12 @@ void *
 sink_unpack_main(void *arg)
 {
 	struct unpacker u = { .sink = arg };
-	struct sink *sink = arg;
 	struct err err = ERR_INIT;
-	int rc;
 
-	if (!sink->packed)
-		rc = pass_on(sink, &u.total, &err);
-	else if (sink->packing == PACK_GZIP && sink->kind == SINK_IMAGE)
-		rc = sink_gunzip(sink, &u.total, &err);
-	else
-		rc = unpack_archive(&u, &err);
-	/* What follows the end of the packed data still belongs to the body. */
-	while (rc == 0 && sink->packed && u.input != NULL) {
-		queue_put(&sink->body_free, u.input);
-		u.input = sink_next_body(sink);
-	}
+	if (unpack_all(&u, &err) != 0)
+		sink_fail(u.sink, &err);
+	unpack_destroy(u.unpack);
 	free(u.input);
-	if (rc == 0 && u.total == 0)
-		rc = err_set(&err, E_IMAGE, "the image is empty");
-	if (rc != 0)
-		sink_fail(sink, &err);
-	queue_close(&sink->image_full);
+	queue_close(&u.sink->image_full);
 	return NULL;
 }

@@ -1,45 +1,20 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
- * The writer's thread, which leaves holes where there are zeros and sends pages to the disk early,
- * and the keeper's, which waits for them. */
+ * The writer's thread, which leaves holes where there are zeros. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/image/fetcher/sink_parts.h"
 
 enum {
-	HOLE_BYTES = 4096,
-	FLUSH_BYTES = 8 << 20,  /* to the disk at once */
+	/* Finer holes would cost more in writes than they save. */
+	HOLE_BYTES = 16 << 10,
 	SPACE_BYTES = 64 << 20, /* between two looks at the free space */
-	SAVE_BYTES = 64 << 20,
-	SAVE_SECONDS = 5,
 };
-
-int
-sink_pwrite(int fd, const void *data, size_t len, uint64_t at)
-{
-	const char *p = data;
-
-	while (len > 0) {
-		ssize_t n = pwrite(fd, p, len, (off_t)at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -1;
-		p += n;
-		at += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
 
 int
 sink_check_space(const struct fetch_order *order, uint64_t need, struct err *err)
@@ -64,58 +39,66 @@ sink_check_space(const struct fetch_order *order, uint64_t need, struct err *err
 	return E_NO_SPACE;
 }
 
+int
+sink_check_total(const struct sink *sink, uint64_t *total, size_t len, struct err *err)
+{
+	CLEANUP_FREE char *limit = NULL;
+
+	*total += len;
+	if (*total <= sink->order->max_bytes)
+		return 0;
+	limit = str_size(sink->order->max_bytes);
+	return err_set(err, E_LIMIT,
+	    "the image is too large: it has more than the %s that are allowed", limit);
+}
+
 static bool
 is_zero(const unsigned char *data, size_t len)
 {
 	return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
 }
 
-/* Runs of blocks with something in them are written; the file is as long as it should be after
- * each chunk, so that a part of it can be told by its length. */
+/* Runs of what is not a hole are written. */
 static int
-write_sparse(const struct chunk *chunk, uint64_t at)
+write_sparse(struct sink *sink, const struct chunk *chunk, uint64_t at)
 {
 	size_t begin = 0, pos = 0;
-	bool hole = false;
 
 	while (pos < chunk->len) {
-		size_t n = chunk->len - pos < HOLE_BYTES ? chunk->len - pos : HOLE_BYTES;
+		size_t n = HOLE_BYTES - (size_t)((at + pos) % HOLE_BYTES);
 
-		hole = is_zero(chunk->data + pos, n);
-		if (hole) {
-			if (pos > begin &&
-			    sink_pwrite(SINK_FD, chunk->data + begin, pos - begin, at + begin) < 0)
+		if (n > chunk->len - pos)
+			n = chunk->len - pos;
+		if (is_zero(chunk->data + pos, n)) {
+			if (outfile_write(&sink->file, chunk->data + begin, pos - begin,
+				at + begin) < 0)
 				return -1;
 			begin = pos + n;
 		}
 		pos += n;
 	}
-	if (hole)
-		return ftruncate(SINK_FD, (off_t)(at + chunk->len));
-	return sink_pwrite(SINK_FD, chunk->data + begin, pos - begin, at + begin);
+	return outfile_write(&sink->file, chunk->data + begin, pos - begin, at + begin);
 }
 
 static int
-write_chunk(struct sink *sink, struct chunk *chunk, uint64_t *looked, struct err *err)
+write_chunk(struct sink *sink, const struct chunk *chunk, uint64_t *looked, struct err *err)
 {
 	uint64_t at = sink->image_bytes, end = at + chunk->len;
 
 	if (sink->packed)
 		hashes_add(&sink->image, chunk->data, chunk->len);
-	if (!chunk->replayed || sink->packed) {
-		if (end - *looked >= SPACE_BYTES) {
-			*looked = end;
-			if (sink_check_space(sink->order, 0, err) != 0)
-				return err->code;
-		}
-		if (write_sparse(chunk, at) < 0)
-			return err_errno(err, E_IO, errno, "can not write the image");
-		if (end / FLUSH_BYTES != at / FLUSH_BYTES)
-			sync_file_range(SINK_FD, 0, 0, SYNC_FILE_RANGE_WRITE);
+	if (end - *looked >= SPACE_BYTES) {
+		*looked = end;
+		if (sink_check_space(sink->order, 0, err) != 0)
+			return err->code;
 	}
+	if (!chunk->replayed && write_sparse(sink, chunk, at) < 0)
+		return err_errno(err, E_IO, errno, "can not write the image");
+	if (chunk->save && outfile_save(&sink->file, end) < 0)
+		return err_errno(err, E_IO, errno, "can not store what was fetched");
 	sink->image_bytes = end;
-	if (!sink->packed)
-		sink->kept_bytes = end;
+	if (chunk->save)
+		sink->saved_bytes = end;
 	return 0;
 }
 
@@ -135,37 +118,6 @@ sink_write_main(void *arg)
 			sink_fail(sink, &err);
 			break;
 		}
-		if (sink->kept_bytes - sink->saved_bytes >= SAVE_BYTES)
-			pthread_cond_signal(&sink->wake);
 	}
-	return NULL;
-}
-
-void *
-sink_keep_main(void *arg)
-{
-	struct sink *sink = arg;
-	struct timespec until;
-	struct err err = ERR_INIT;
-	uint64_t kept;
-
-	pthread_mutex_lock(&sink->lock);
-	while (!sink->ended) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += SAVE_SECONDS;
-		pthread_cond_timedwait(&sink->wake, &sink->lock, &until);
-		kept = sink->kept_bytes;
-		if (sink->ended || sink->failed || kept == sink->saved_bytes)
-			continue;
-		pthread_mutex_unlock(&sink->lock);
-		if (fdatasync(sink->packed ? SPOOL_FD : SINK_FD) < 0) {
-			err_errno(&err, E_IO, errno, "can not store what was fetched");
-			sink_fail(sink, &err);
-		} else {
-			sink->saved_bytes = kept;
-		}
-		pthread_mutex_lock(&sink->lock);
-	}
-	pthread_mutex_unlock(&sink->lock);
 	return NULL;
 }

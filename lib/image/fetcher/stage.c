@@ -9,6 +9,18 @@
 
 enum { STACK_BYTES = 512 << 10 };
 
+struct chunk *
+chunk_create(void)
+{
+	struct chunk *chunk = aligned_alloc(BLOCK_BYTES, sizeof(*chunk));
+
+	if (chunk == NULL)
+		abort();
+	chunk->len = 0;
+	chunk->replayed = chunk->save = false;
+	return chunk;
+}
+
 void
 queue_init(struct queue *queue)
 {

@@ -10,13 +10,17 @@
 /* Chunks of memory that go from thread to thread.  A queue holds all chunks that exist of its
  * kind, so putting never blocks; taking does, until there is one, it is closed, or it is broken. */
 
-enum { CHUNK_BYTES = 256 << 10, CHUNK_COUNT = 8 };
+/* Whole blocks of memory, so that the kernel can write them without a copy. */
+enum { BLOCK_BYTES = 4096, CHUNK_BYTES = 512 << 10, CHUNK_COUNT = 8 };
 
 struct chunk {
 	size_t len;
 	bool replayed; /* the bytes are on the disk already */
-	unsigned char data[CHUNK_BYTES];
+	bool save;     /* they shall be, before what follows is taken */
+	_Alignas(BLOCK_BYTES) unsigned char data[CHUNK_BYTES];
 };
+
+struct chunk *chunk_create(void); /* free() ends it */
 
 struct queue {
 	pthread_mutex_t lock;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/json.h"
@@ -52,15 +53,30 @@ tell_response(struct transfer *t)
 	    line, "length", t->total > 0 ? json_object_new_int64((int64_t)t->total) : NULL);
 	json_add_string(line, "etag", t->result->etag);
 	json_add_string(line, "last_modified", t->result->last_modified);
+	json_add_string(line, "validator", t->validator);
 	json_add_bool(line, "resumed", t->resumed);
 	json_add_bool(line, "packed", sink_packed(t->sink));
 	event_emit(t->order, "response", line);
 }
 
 static void
+tell_saved(struct transfer *t)
+{
+	uint64_t saved = sink_saved_bytes(t->sink);
+	json_object *line;
+
+	if (saved <= t->told_saved)
+		return;
+	t->told_saved = saved;
+	line = json_object_new_object();
+	json_add_int(line, "bytes", (int64_t)saved);
+	event_emit(t->order, "saved", line);
+}
+
+static void
 tell_progress(struct transfer *t, bool now)
 {
-	uint64_t saved = sink_saved_bytes(t->sink), ms = clock_ms();
+	uint64_t ms = clock_ms();
 	json_object *line;
 
 	if (!now && ms - t->told_ms < TELL_MS)
@@ -71,20 +87,26 @@ tell_progress(struct transfer *t, bool now)
 	json_add_int(line, "total", (int64_t)t->total);
 	json_add_int(line, "written", (int64_t)sink_image_bytes(t->sink));
 	event_emit(t->order, "progress", line);
-	if (saved <= t->told_saved)
-		return;
-	t->told_saved = saved;
-	line = json_object_new_object();
-	json_add_int(line, "bytes", (int64_t)saved);
-	event_emit(t->order, "saved", line);
+	tell_saved(t);
 }
 
-/* A weak ETag does not promise the same bytes. */
+/* A weak ETag does not promise the same bytes, nor does a date of this very second. */
 static const char *
 validator_of(const struct http_reply *reply)
 {
-	return reply->etag != NULL && !str_starts(reply->etag, "W/") ? reply->etag
-								     : reply->last_modified;
+	if (reply->etag != NULL && !str_starts(reply->etag, "W/"))
+		return reply->etag;
+	return reply->settled ? reply->last_modified : NULL;
+}
+
+/* May a piece be of what `validator` was told with?  The server compared it; it may still err. */
+static bool
+is_same(const struct http_reply *reply, const char *validator)
+{
+	const char *told = validator != NULL && validator[0] == '"' ? reply->etag
+								   : reply->last_modified;
+
+	return told == NULL || str_eq(told, validator);
 }
 
 static int
@@ -120,12 +142,11 @@ wrong_length(const struct transfer *t, uint64_t told, struct err *err)
 static int
 check_range(struct transfer *t, const struct http_reply *head, struct err *err)
 {
-	const char *validator = validator_of(head);
 	uint64_t at = sink_body_bytes(t->sink) - 1;
 
 	if (!t->asked_range || head->range_start != at ||
 	    (t->total > 0 && head->range_total >= 0 && (uint64_t)head->range_total != t->total) ||
-	    (!t->source->immutable && validator != NULL && !str_eq(validator, t->validator))) {
+	    (!t->source->immutable && !is_same(head, t->validator))) {
 		err_set(err, E_NETWORK, "the server went on with another piece or another file");
 		/* With nothing in the sink, the next try asks for all of it. */
 		return restart(t, NULL) != 0 ? E_IO : E_NETWORK;
@@ -139,6 +160,17 @@ check_range(struct transfer *t, const struct http_reply *head, struct err *err)
 		t->result->last_modified = xstrdup(head->last_modified);
 	}
 	return 0;
+}
+
+/* What comes for an image when a gate wants a login, or when a link leads to a page about it. */
+static int
+check_kind(const struct http_reply *head, struct err *err)
+{
+	if (head->content_type == NULL || strncasecmp(head->content_type, "text/html", 9) != 0)
+		return 0;
+	err_set(err, E_IMAGE, "the server sends a web page, and no image");
+	err_hint(err, "open the URL in a browser: it may want a login, or be a page with the link");
+	return E_IMAGE;
 }
 
 static int
@@ -159,6 +191,8 @@ on_head(void *arg, const struct http_reply *head, struct err *err)
 	} else {
 		return 0;
 	}
+	if (rc == 0)
+		rc = check_kind(head, err);
 	if (rc == 0 && t->source->length > 0 && t->total > 0 && t->total != t->source->length)
 		rc = wrong_length(t, t->total, err);
 	if (rc == 0 && t->total == 0)
@@ -194,6 +228,15 @@ on_body(void *arg, const void *data, size_t len, struct err *err)
 	return rc;
 }
 
+static int
+on_idle(void *arg, struct err *err)
+{
+	struct transfer *t = arg;
+
+	tell_progress(t, false);
+	return sink_idle(t->sink, err);
+}
+
 static void
 add_header(struct transfer *t, struct http_request *request, const char *name, const char *value)
 {
@@ -213,6 +256,7 @@ make_request(struct transfer *t, struct http_request *ret_request, struct err *e
 		.headers = t->headers,
 		.on_head = on_head,
 		.on_body = on_body,
+		.on_idle = on_idle,
 		.arg = t };
 	uint64_t have = sink_body_bytes(t->sink);
 	int rc;
@@ -356,6 +400,10 @@ transfer_body(struct http *http, const struct fetch_order *order,
 			tell_response(&t);
 			tell_progress(&t, true);
 		}
+	}
+	if (rc != 0 && (t.validator != NULL || source->immutable)) {
+		sink_give_up(sink);
+		tell_saved(&t);
 	}
 	free(t.validator);
 	if (rc == 0)
