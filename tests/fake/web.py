@@ -7,6 +7,12 @@
     page.always(status=404)                         # all that follow
     server.url("/disk.qcow2"), page.hits            # what came, and how many bytes went out
 
+As a program it is told what to do by lines of JSON on its standard input, and answers each:
+
+    web.py [CERTIFICATE KEY]                        -> {"url": "http://127.0.0.1:33333"}
+    {"do": "put", "path": "/a", "file": "/tmp/a", "etag": "\"one\""}
+    {"do": "then", "path": "/a", "cut": 1000}       also always, replace, redirect, release, hits
+
 An answer is made as a good server would make it and then changed by what the plan says, each key
 an attribute of Answer or one of REQUEST_FAULTS.  A page may be a function of the request instead.
 """
@@ -14,10 +20,12 @@ an attribute of Answer or one of REQUEST_FAULTS.  A page may be a function of th
 import base64
 import collections
 import dataclasses
+import json
 import os
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 
@@ -351,3 +359,43 @@ class Server:
             connection.close()
         else:
             connection.shutdown(socket.SHUT_WR)
+
+
+def told(request):
+    return {"method": request.method, "target": request.full_target, "status": request.status,
+            "headers": request.headers, "sent": request.sent}
+
+
+def obey(server, do, path, **given):
+    """One line of the control: what comes back is what it asked for."""
+    page = server.pages.get(path)
+    if "file" in given:
+        given["data"] = File(given.pop("file"))
+    if do == "put":
+        server.put(path, **given)
+    elif do == "redirect":
+        server.redirect(path, **given)
+    elif do == "hits":
+        # What a client has in full is counted a moment later.
+        while not all(r.ended for r in server.hits(path)):
+            time.sleep(0.001)
+        return [told(r) for r in server.hits(path)]
+    elif do == "held":
+        return page.held.wait(20)
+    elif do in ("then", "always", "replace", "release"):
+        getattr(page, do)(**given)
+    else:
+        raise ValueError(do)
+    return True
+
+
+def main():
+    server = Server(certificate=sys.argv[1:3] or None)
+    print(json.dumps({"url": server.url("")}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(obey(server, **json.loads(line))), flush=True)
+    server.close()
+
+
+if __name__ == "__main__":
+    main()
