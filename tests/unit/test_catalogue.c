@@ -187,6 +187,7 @@ static const struct {
 	{ URL("oci://a"), "x.yaml:2:51: 'url': ", "" },
 	{ HEAD ENTRY("a", "1", "amd64", "") ENTRY("a", "1", "amd64", ""), "x.yaml:3:3: 'a:1' for amd64 is given twice; the first is in line 2", "" },
 	{ HEAD ENTRY("a", "1", "amd64", "") ENTRY("a", "2", "amd64", ", aliases: ['1']"), "x.yaml:3:3: 'a:1' for amd64 is given twice", "" },
+	{ HEAD ENTRY("a", "1", "amd64", ", aliases: [two]") ENTRY("a", "two", "amd64", ""), "x.yaml:3:3: 'a:two' for amd64 is given twice", "" },
 	{ HEAD ENTRY("a", "1", "amd64", ", aliases: [new]") ENTRY("a", "2", "amd64", ", aliases: [new]"), "x.yaml:3:3: 'a:new' for amd64 is given twice", "" },
 	/* the same mistake at the same place, told once */
 	{ HEAD "- {name: a, version: '1', architecture: amd64, url: &u \"h\\t\"}\n- {name: a, version: '2', architecture: amd64, url: *u}\n", "x.yaml:2:53: 'url' must be one line of text", "" },

@@ -170,7 +170,7 @@ END_TEST
 START_TEST(lock__long_texts_and_no_texts__kept_or_refused)
 {
 	char dir[] = "/tmp/test-lock-XXXXXX", url[3000];
-	CLEANUP_FREE char *path = NULL;
+	CLEANUP_FREE char *path = NULL, *text = NULL;
 	struct vmlock lock = { 0 }, again = { 0 };
 	struct err err = ERR_INIT;
 	static const char *const bad[] = { "", "a\nb", "\x1b[1m", "\xff" };
@@ -185,6 +185,13 @@ START_TEST(lock__long_texts_and_no_texts__kept_or_refused)
 	ck_assert_msg(vmlock_load(path, &again, &err) == 0, "%s", err.msg);
 	ck_assert_str_eq(vmlock_find(&again, url)->source, url);
 	vmlock_done(&again);
+	/* One line, for those who compare versions. */
+	for (size_t i = 20; i < sizeof(url) - 20; i += 10)
+		url[i] = ' ';
+	vmlock_set(&lock, "a", "sha256:" HEX_A, url);
+	text = vmlock_text(&lock);
+	ck_assert(strstr(text, url) != NULL);
+	ck_assert(vmlock_remove(&lock, "a"));
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		vmlock_set(&lock, bad[i], "sha256:" HEX_A, NULL);
 		ck_assert_int_eq(vmlock_save(&lock, path, &err), E_VMFILE);
