@@ -2,7 +2,6 @@
 #include "daemon/image_work.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,42 +176,43 @@ image_work_flatten_run(struct operation *op, struct err *err)
 /* ---- import ---- */
 
 static void
-imported(void *arg, const struct image_got *got, const struct err *err)
+imported(void *arg, const struct image *image, const struct err *err)
 {
 	struct image_work *work = arg;
+	struct err own;
 
-	work->fetch = NULL;
+	work->import = NULL;
+	/* What a guest wrote at the start of its disk may look like anything. */
+	if (err == NULL && !str_eq(image->format, work->format)) {
+		err_set(&own, E_IMAGE, "the disk of '%s' looks like %s as a %s image", work->source,
+		    image->format, work->format);
+		err_hint(&own, "leave 'format' out");
+		err = &own;
+	}
 	if (err != NULL) {
 		op_step_failed(work->op, err);
 		return;
 	}
 	unhold(work, work->op->vmmd);
-	hold(work, work->op->vmmd, got->image, "is being used");
+	hold(work, work->op->vmmd, image, "is being used");
 	op_step_done(work->op);
 }
 
 static void
-import_progress(void *arg, const struct image_progress *progress)
+import_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 {
 	struct image_work *work = arg;
 
-	op_image_progress(work->op, progress);
+	op_progress(work->op, done_bytes, total_bytes, "bytes");
 }
 
 enum step_result
 image_work_import_run(struct operation *op, struct err *err)
 {
 	struct image_work *work = op->data;
-	struct image_spec spec = { .present = true, .name = work->source, .format = work->format };
-	struct image_want want = { .spec = &spec, .uid = op->uid };
 
-	spec.file = (struct file_ref){ .kind = FILE_FD, .name = work->source,
-		.fd = open(work->file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) };
-	if (spec.file.fd < 0) {
-		err_errno(err, E_IO, errno, "can not read '%s'", work->file);
-		return STEP_FAILED;
-	}
-	work->fetch = image_fetch(op->vmmd->images, &want, import_progress, imported, work);
+	work->import = image_import_scratch(op->vmmd->images, work->file, work->source,
+	    import_progress, imported, work);
 	return STEP_WAIT;
 }
 
@@ -223,15 +223,15 @@ image_work_cancel(struct operation *op)
 
 	if (work->job != NULL)
 		job_cancel(work->job);
-	if (work->fetch != NULL)
-		image_fetch_cancel(work->fetch);
+	if (work->import != NULL)
+		image_import_cancel(work->import);
 }
 
 void
 image_work_done(struct image_work *work, struct vmmd *vmmd)
 {
-	if (work->fetch != NULL)
-		image_fetch_forget(work->fetch);
+	if (work->import != NULL)
+		image_import_forget(work->import);
 	if (work->file != NULL)
 		unlink(work->file);
 	unhold(work, vmmd);

@@ -27,13 +27,13 @@ struct image_work {
 	char *source;	 /* what the new image says of where it came from */
 	/* Found. */
 	char *digest;	 /* of the image that is read, or was made; held */
-	char *file;	 /* what was made; removed at the end; NULL: nothing */
+	char *file;	 /* what was made; becomes the image or is removed; NULL: nothing */
 	char *removed;	 /* by cleaning; one path a line */
 	/* Under way. */
 	struct operation *op;
 	struct job *job;     /* the loop's; it may be set when the worker has begun already */
 	struct job *running; /* the worker's */
-	struct image_fetch *fetch;
+	struct image_import *import;
 	struct err err;
 	_Atomic uint64_t done_bytes, total_bytes;
 	uint64_t told_ms;

@@ -54,6 +54,8 @@ char *image_scratch(struct image_store *images);
 struct image_import *image_import_scratch(struct image_store *images, const char *path,
     const char *name, image_progress_fn *progress, image_done_fn *done, void *arg);
 void image_import_cancel(struct image_import *import); /* done runs with E_CANCELLED */
+/* Nobody hears of it any more, neither progress nor done. */
+void image_import_forget(struct image_import *import);
 
 /* By digest ("sha256:…" or at least 8 hex digits of it) or by name (the newest of that name).
  * NULL: none, or its file is gone or has another size. */

@@ -62,8 +62,9 @@ call_back(struct image_import *import)
 		if (entry == NULL)
 			err_set(&import->err, E_NOT_FOUND, "the image was removed meanwhile");
 	}
-	import->done(import->arg, entry != NULL ? &entry->image : NULL,
-	    entry != NULL ? NULL : &import->err);
+	if (import->done != NULL)
+		import->done(import->arg, entry != NULL ? &entry->image : NULL,
+		    entry != NULL ? NULL : &import->err);
 	free(import->digest);
 	free(import);
 }
@@ -267,6 +268,13 @@ image_import_cancel(struct image_import *import)
 		work->cancelled = true;
 		job_cancel(work->job);
 	}
+}
+
+void
+image_import_forget(struct image_import *import)
+{
+	import->done = NULL;
+	import->progress = NULL;
 }
 
 void

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -172,6 +173,89 @@ def test_kill_9_at_any_moment_leaves_nothing():
         check_machines()
         for name in host.names():
             host.call("vm.destroy", name=name, force=True)
+    clear()
+
+
+def file_system(name, mib=64):
+    """A disk with what makes a guest that guest, and something of its own."""
+    root = os.path.join(sources, name + ".d")
+    os.makedirs(os.path.join(root, "etc", "ssh"))
+    for path, text in (("etc/machine-id", "0123\n"), ("etc/ssh/ssh_host_rsa_key", "VERY-SECRET\n"),
+                       ("etc/motd", "mine\n")):
+        with open(os.path.join(root, path), "w") as f:
+            f.write(text)
+    with open(os.path.join(root, "data"), "wb") as f:
+        f.write(random.randbytes(mib * MIB // 2))
+    path = os.path.join(sources, name)
+    subprocess.run([tool("mke2fs"), "-q", "-t", "ext4", "-d", root, path, f"{mib}M"], check=True,
+                   stdout=subprocess.DEVNULL)
+    return path
+
+
+def tool(name):
+    return shutil.which(name) or "/usr/sbin/" + name
+
+
+def read_file(disk, path):
+    return subprocess.run([tool("debugfs"), "-R", f"cat {path}", disk], check=True, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+
+def test_commit_makes_an_image_without_identity():
+    path = file_system("guest.raw")
+    host.call("vm.create", name="first", image=path, memory=32)
+    result = host.call("image.commit", vm="first", name="golden", clean=True)
+    equal(sorted(result["removed"]), ["/etc/machine-id", "/etc/ssh/ssh_host_rsa_key"])
+    row = result["image"]
+    equal((row["names"], row["format"], row["virtual_bytes"]), (["golden"], "qcow2", 64 * MIB))
+    whole()
+    raw = os.path.join(sources, "raw")
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", row["path"], raw], check=True)
+    equal((read_file(raw, "/etc/machine-id"), read_file(raw, "/etc/motd")), ("", "mine\n"))
+    with open(raw, "rb") as f:
+        check(b"VERY-SECRET" not in f.read(), "the key can still be read")
+    # Twice the same disk is one image; the machine still has its own identity.
+    one = host.call("image.commit", vm="first", name="one")["image"]
+    two = host.call("image.commit", vm="first", name="two")["image"]
+    equal((two["digest"], sorted(two["names"])), (one["digest"], ["one", "two"]))
+    plain = host.call("image.commit", vm="first", name="plain", format="raw")["image"]
+    equal(plain["format"], "raw")
+    with open(path, "rb") as f, open(plain["path"], "rb") as g:
+        check(f.read() == g.read(), "the disk is what it was made of")
+    host.call("vm.create", name="second", image="golden", memory=32)
+    equal(host.vm("second")["image"]["digest"], row["digest"])
+    check_machines()
+    clear()
+
+
+def test_commit_killed_or_cancelled_leaves_nothing():
+    path = file_system("large.raw", 400)
+    host.call("vm.create", name="third", image=path, memory=32)
+    before = stored()
+    for attempt in range(6):
+        connection = host.rpc()
+        connection.begin("image.commit", vm="third", name="golden", clean=attempt % 2 == 0)
+        running = wait_until("it to run", lambda: [
+            o for o in host.call("operation.list")["operations"]
+            if o["kind"] == "image.commit" and o["state"] == "running"])
+        wait_until("its file", lambda: stored() != before or not host.vm("third").get("operation"))
+        time.sleep(random.uniform(0, 0.5))  # any moment will do
+        if attempt < 3:
+            host.kill()
+            connection.close()
+            host.start()
+        else:
+            try:
+                host.call("operation.cancel", id=running[0]["id"])
+            except RpcError as e:
+                equal(e.name, "wrong_state")
+            connection.close()
+        settle()
+        wait_until("it to be gone", lambda: len(stored()) == len(whole()))
+        for row in host.call("image.list")["images"]:
+            if not row["used_by"]:
+                host.call("image.rm", image=row["digest"])
+        equal(stored(), before)
     clear()
 
 
