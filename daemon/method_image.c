@@ -110,8 +110,9 @@ void
 method_image_inspect(struct vmmd *vmmd, struct request *request, void *args)
 {
 	struct image_args *a = args;
-	const struct image *image = named_image(vmmd, request, a->image);
+	/* Before the request may be answered, and gone. */
 	struct listing l = { vmmd, caller(request), NULL };
+	const struct image *image = named_image(vmmd, request, a->image);
 	json_object *row;
 
 	if (image == NULL)
