@@ -207,6 +207,52 @@ class Catalogues(Images):
 
 @unittest.skipUnless(shutil.which("docker-registry"), "needs docker-registry")
 class Registries(Images):
+    def login(self, server):
+        """A credential helper that counts how often it is asked."""
+        os.makedirs(os.path.join(self.dir, ".docker"), exist_ok=True)
+        self.write(".docker/config.json", json.dumps({"credHelpers": {server.host: "count"}}))
+        self.write("docker-credential-count", "#!/bin/sh\nread server\necho >>$HOME/asked\n"
+                   'echo "{\\"Username\\": \\"me\\", \\"Secret\\": \\"s3cret\\"}"\n', 0o755)
+        self.env["PATH"] = self.dir + ":" + self.env["PATH"]
+
+    def asked(self):
+        try:
+            with open(os.path.join(self.dir, "asked"), encoding="ascii") as file:
+                return len(file.read())
+        except FileNotFoundError:
+            return 0
+
+    def test_up_of_a_private_tag_that_moves(self):
+        server = registry.Registry(auth="basic", users={"me": "s3cret"})
+        self.addCleanup(server.close)
+        reference = server.ref("team/disk:stable")
+        self.pull(self.page.url, "--name", "first")
+        self.login(server)
+        self.run_vmctl("image", "push", "first", reference)
+        self.run_vmctl("image", "prune", "--all")
+        self.write("VMFile.yaml", f"vms:\n  web: {{backend: noop, image: '{reference}'}}\n")
+        self.run_vmctl("up")
+        asked = self.asked()
+        with open(os.path.join(self.dir, "VMFile.lock"), encoding="utf-8") as file:
+            lock = file.read()
+        self.assertIn(digest(self.data), lock)
+        self.assertRegex(lock, r"source: oci://[0-9.:]+/team/disk@sha256:[0-9a-f]{64}\n")
+        self.run_vmctl("up")
+        self.run_vmctl("plan")
+        self.assertEqual(self.asked(), asked)
+
+        self.page.replace(os.urandom(MIB))
+        self.pull(self.page.url, "--name", "second")
+        self.run_vmctl("image", "push", "second", reference)
+        self.run_vmctl("down", "--destroy")
+        self.run_vmctl("image", "prune", "--all")
+        self.run_vmctl("up")
+        self.assertEqual(self.json("status", "web")["image"]["digest"], digest(self.data))
+        self.run_vmctl("image", "update")
+        self.run_vmctl("plan", status=10)
+        self.run_vmctl("reload")
+        self.assertEqual(self.json("status", "web")["image"]["digest"], digest(self.page.data))
+
     def test_push_and_pull_with_the_files_of_container_tools(self):
         server = registry.Registry(auth="basic", users={"me": "s3cret"})
         self.addCleanup(server.close)
