@@ -29,7 +29,7 @@ int jail_become(const struct confinement *wanted, long parent, char *const *argv
 
 /* ---- jail_filter.c: system calls ---- */
 
-enum { JAIL_EXEC_FD = 255 }; /* also the limit of descriptors: nobody can make this one again */
+enum { JAIL_EXEC_FD = 63 }; /* also the limit of descriptors: nobody can make this one again */
 
 bool jail_filter_works(void);
 /* program: the descriptor JAIL_EXEC_FD may be executed; it is closed by that. */

@@ -114,6 +114,37 @@ def test_the_layers_in_force_are_told():
           [name for bit, name in enumerate(names) if int(probe.stdout) & 1 << bit])
 
 
+def status_of_children():
+    """What the kernel says of the programs that the daemon runs at the moment."""
+    rows = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+                row = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        except OSError:
+            continue
+        if row.get("PPid") == str(host.process.pid):
+            rows.append(row)
+    return rows
+
+
+def test_what_speaks_to_servers_is_confined():
+    seen = []
+
+    def watched(_request):
+        seen.extend(status_of_children())
+        return web.Answer(body=bytes(1 << 20))
+
+    server.on("/watched.img", watched)
+    host.call("image.pull", image={"url": server.url("/watched.img"), "insecure_http": True})
+    equal([row["Name"] for row in seen], ["vmm-fetch"])
+    equal(seen[0]["NoNewPrivs"], "1")
+    if "VMM_SANITIZE" not in os.environ:  # which can not live in there
+        equal(int(seen[0]["CapEff"], 16), 0)
+        equal(seen[0]["Seccomp"], "2" if "seccomp" in host.call("system.info")["jail"] else "0")
+    clear()
+
+
 def test_files_of_every_kind():
     for name, data, reason, hint in ATTACKS:
         path = path_of(name + ".img", data)

@@ -28,7 +28,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 
-enum { EXEC_FD = 255 };
+enum { EXEC_FD = 63 };
 enum { ABI_TRUNCATE = 3, ABI_TCP = 4, ABI_SCOPE = 6 };
 
 struct place { /* what is tried, as the first words of the tool */
