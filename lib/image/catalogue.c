@@ -345,6 +345,7 @@ static void
 read_entry(struct reader *r, const struct node *map)
 {
 	struct catalogue_entry entry = { .line = map->line };
+	bool missing;
 
 	r->bad = false;
 	if (map->kind != NODE_MAP) {
@@ -353,7 +354,9 @@ read_entry(struct reader *r, const struct node *map)
 		return;
 	}
 	read_keys(r, map, &entry);
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+	/* A key that is missing may be the one that is not known. */
+	missing = !r->bad;
+	for (size_t i = 0; missing && i < ARRAY_LEN(rows); i++)
 		if (rows[i].required && place_of(map, rows[i].key) == map)
 			problem(r, map, NULL, rows[i].key, "is missing");
 	if (!r->bad) {

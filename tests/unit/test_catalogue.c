@@ -191,7 +191,7 @@ static const struct {
 	{ HEAD ENTRY("a", "1", "amd64", ", aliases: [new]") ENTRY("a", "2", "amd64", ", aliases: [new]"), "x.yaml:3:3: 'a:new' for amd64 is given twice", "" },
 	/* the same mistake at the same place, told once */
 	{ HEAD "- {name: a, version: '1', architecture: amd64, url: &u \"h\\t\"}\n- {name: a, version: '2', architecture: amd64, url: *u}\n", "x.yaml:2:53: 'url' must be one line of text", "" },
-	{ HEAD "- {name: a, \"b\\nc\": 1}\n", "x.yaml:2:3: 'architecture' is missing (and 3 more)", "" },
+	{ HEAD "- {name: a, \"b\\nc\": 1}\n", "x.yaml:2:13: unknown key 'b c'", "" },
 	{ HEAD "- {\n", "x.yaml:3:1: not valid YAML", "" },
 	{ HEAD "\xff\n", "x.yaml:2:1: is not valid UTF-8", "UTF-8" },
 };
