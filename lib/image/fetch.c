@@ -21,7 +21,7 @@
 #include "lib/image/names.h"
 #include "lib/image/take.h"
 
-enum { HURRIED_ATTEMPTS = 2, HURRIED_CONNECT_MS = 5000, QUERY_HEX = 8 };
+enum { HURRIED_ATTEMPTS = 2, HURRIED_CONNECT_MS = 5000 };
 
 /* ---- life ---- */
 
@@ -68,6 +68,8 @@ void
 fetch_settle(struct image_fetch *f, const char *digest, const struct err *err)
 {
 	f->settled = true;
+	if (f->known != NULL)
+		image_unhold(f->images, f->known);
 	free(f->digest);
 	f->digest = err == NULL ? xstrdup(digest) : NULL;
 	if (err != NULL)
@@ -142,14 +144,6 @@ image_fetch_cancel(struct image_fetch *f)
 
 /* ---- the answer ---- */
 
-static const struct image *
-stored(struct image_store *images, const char *digest)
-{
-	struct entry *entry = digest != NULL ? images_by_digest(images, digest) : NULL;
-
-	return entry != NULL && image_check(&entry->image, NULL) == 0 ? &entry->image : NULL;
-}
-
 /* Is it what was asked for? */
 static int
 check_image(const struct image_fetch *f, const struct image *image, struct err *err)
@@ -186,8 +180,10 @@ set_names(struct image_fetch *f, const char *digest, const struct transfer_got *
 	    xstrdup(body != NULL ? body->last_modified : same ? old->last_modified : NULL);
 	CLEANUP_FREE char *body_digest =
 	    xstrdup(body != NULL ? body->body_digest : same ? old->body_digest : NULL);
+	CLEANUP_FREE char *verified = f->ref.registry == NULL ? fetch_verified_by(f->sha512, f->checksums) : NULL;
 	int rc;
 
+	row.verified = verified;
 	row.digest = own;
 	row.etag = etag;
 	row.last_modified = modified;
@@ -206,7 +202,7 @@ set_names(struct image_fetch *f, const char *digest, const struct transfer_got *
 void
 fetch_arrived(struct image_fetch *f, const char *digest, const struct transfer_got *body)
 {
-	const struct image *image = stored(f->images, digest);
+	const struct image *image = fetch_stored(f->images, digest);
 	CLEANUP_FREE char *own = xstrdup(digest);
 	struct err err = ERR_INIT;
 
@@ -217,13 +213,33 @@ fetch_arrived(struct image_fetch *f, const char *digest, const struct transfer_g
 	fetch_settle(f, own, err.code != E_OK ? &err : NULL);
 }
 
+struct source_search {
+	uid_t uid;
+	const char *source; /* borrowed of the name; NULL: none */
+};
+
+static void
+on_source(void *arg, const struct image_name *name)
+{
+	struct source_search *search = arg;
+
+	if (search->source == NULL && name->source != NULL &&
+	    (name->uid == search->uid || str_eq(name->auth_key, "anonymous")))
+		search->source = name->source;
+}
+
 static void
 settle_known(struct image_fetch *f, const struct image *image)
 {
+	struct source_search search = { .uid = f->uid };
 	struct err err = ERR_INIT;
 
 	f->is_known = true;
 	check_image(f, image, &err);
+	if (f->source == NULL) {
+		names_each(f->images, image->digest, on_source, &search);
+		f->source = xstrdup(search.source);
+	}
 	fetch_settle(f, image->digest, err.code != E_OK ? &err : NULL);
 }
 
@@ -236,7 +252,7 @@ is_about_network(const struct child_failure *failure)
 void
 fetch_failed(struct image_fetch *f, const struct child_failure *failure)
 {
-	const struct image *image = stored(f->images, f->known);
+	const struct image *image = fetch_stored(f->images, f->known);
 	struct err err = failure->err;
 
 	if (f->policy == IMAGE_REVALIDATE && image != NULL && is_about_network(failure)) {
@@ -268,31 +284,6 @@ fetch_transferred(struct image_fetch *f, const struct transfer_got *got,
 	}
 }
 
-/* ---- what is known ---- */
-
-static bool
-digest_is(const char *digest, const char *hex)
-{
-	return digest != NULL && str_starts(digest, "sha256:") && strcasecmp(digest + 7, hex) == 0;
-}
-
-const struct image_name *
-fetch_find_known(struct image_fetch *f)
-{
-	const struct image_name *name = names_find(f->images, f->uid, f->name);
-	const struct image *image = name != NULL ? stored(f->images, name->digest) : NULL;
-
-	if (image == NULL || f->spec.digest != NULL)
-		return NULL;
-	if (f->sha256 != NULL && !digest_is(image->digest, f->sha256) &&
-	    !digest_is(name->body_digest, f->sha256))
-		return NULL;
-	if (f->spec.format != NULL && !str_eq(f->spec.format, image->format))
-		return NULL;
-	f->known = xstrdup(image->digest);
-	return name;
-}
-
 void
 fetch_set_patience(const struct image_fetch *f, struct fetch_order *order)
 {
@@ -307,26 +298,10 @@ fetch_set_patience(const struct image_fetch *f, struct fetch_order *order)
 
 /* ---- where it is ---- */
 
-/* The row of a URL: nothing in it is secret, and two queries are two rows. */
-static char *
-name_of_url(const char *url)
-{
-	CLEANUP_FREE char *public = image_url_public(url), *hex = NULL;
-	const char *query = strchr(url, '?');
-	struct digest *digest;
-
-	if (query == NULL)
-		return TAKE(public);
-	digest = digest_create();
-	digest_text(digest, query);
-	hex = digest_finish(digest);
-	return xasprintf("%s?%.*s", public, QUERY_HEX, hex);
-}
-
 static void
 begin_http(struct image_fetch *f)
 {
-	CLEANUP_FREE char *host = image_url_host(f->location), *file = image_url_name(f->location);
+	CLEANUP_FREE char *file = image_url_name(f->location);
 	CLEANUP_FREE char *key = NULL, *public = image_url_public(f->location);
 	struct fetch_order order = { .work = FETCH_HTTP, .url = f->location, .auth = f->auth,
 		.sha256 = f->sha256, .sha512 = f->sha512, .checksums = f->checksums,
@@ -334,13 +309,13 @@ begin_http(struct image_fetch *f)
 	const struct image_name *known;
 	struct child_failure failure = { .temporary = false };
 
-	f->name = name_of_url(f->location);
+	f->name = fetch_url_row(f->location);
 	/* Where it can be had again; a query may be a secret. */
 	f->source = strchr(f->location, '?') == NULL ? xstrdup(public) : NULL;
-	f->auth_key = fetch_auth_key(&f->auth, host != NULL ? host : "", NULL);
+	f->auth_key = fetch_http_auth_key(&f->auth, f->location, f->checksums);
 	known = fetch_find_known(f);
 	if (known != NULL && f->policy == IMAGE_MISSING) {
-		settle_known(f, stored(f->images, f->known));
+		settle_known(f, fetch_stored(f->images, f->known));
 		return;
 	}
 	if (known != NULL) {
@@ -429,30 +404,10 @@ locate(struct image_fetch *f, struct err *err)
 	return false;
 }
 
-/* A digest says all: when it is there, nobody is asked. */
-static const struct image *
-pinned(struct image_store *images, const struct image_spec *spec)
-{
-	const struct image_name *name;
-	CLEANUP_FREE char *lower = NULL, *digest = NULL;
-	const struct image *image;
-
-	if (spec->digest != NULL)
-		return stored(images, spec->digest);
-	if (spec->sha256 == NULL)
-		return NULL;
-	digest = xasprintf("sha256:%s", spec->sha256);
-	for (char *c = digest + 7; *c != '\0'; c++)
-		*c = (char)(*c >= 'A' && *c <= 'F' ? *c - 'A' + 'a' : *c);
-	image = stored(images, digest);
-	name = image == NULL ? names_find_body(images, digest) : NULL;
-	return name != NULL ? stored(images, name->digest) : image;
-}
-
 static void
 begin(struct image_fetch *f)
 {
-	const struct image *image = pinned(f->images, &f->spec);
+	const struct image *image = fetch_pinned(f->images, f->spec.digest, f->spec.sha256);
 	struct err err = ERR_INIT;
 
 	f->sha256 = xstrdup(f->spec.sha256);
@@ -474,7 +429,10 @@ begin(struct image_fetch *f)
 	if (f->alias == NULL && f->spec.name != NULL && !str_eq(f->spec.name, f->spec.url) &&
 	    image_name_check(f->spec.name, NULL) == 0)
 		f->alias = xstrdup(f->spec.name);
-	if (str_starts(f->location, "oci://"))
+	image = f->spec.digest == NULL ? fetch_pinned(f->images, NULL, f->sha256) : NULL;
+	if (image != NULL)
+		settle_known(f, image);
+	else if (str_starts(f->location, "oci://"))
 		fetch_oci_begin(f);
 	else
 		begin_http(f);
@@ -495,7 +453,7 @@ imported(void *arg, const struct image *image, const struct err *err)
 	struct err own = ERR_INIT;
 
 	f->import = NULL;
-	if (err == NULL && f->spec.sha256 != NULL && !digest_is(image->digest, f->spec.sha256)) {
+	if (err == NULL && f->spec.sha256 != NULL && !fetch_digest_is(image->digest, f->spec.sha256)) {
 		err_set(&own, E_IMAGE, "'%s' is not the image that was meant: its sha256 is %s, and not %s",
 		    image_spec_shown(&f->spec), image->digest + 7, f->spec.sha256);
 		err_object(&own, image_spec_shown(&f->spec));
@@ -548,51 +506,6 @@ image_fetch(struct image_store *images, const struct image_want *want,
 	else
 		begin(f);
 	return f;
-}
-
-static const struct image *
-known_by_name(struct image_store *images, uid_t uid, const char *text)
-{
-	const struct image_name *name = names_find(images, uid, text);
-
-	return name != NULL ? stored(images, name->digest) : NULL;
-}
-
-const struct image *
-image_known(struct image_store *images, const struct image_spec *spec, uid_t uid)
-{
-	const struct catalogue *catalogue = images->fetches->catalogue;
-	const struct catalogue_entry *entry;
-	const struct image *image = NULL;
-	CLEANUP_FREE char *name = NULL;
-	enum image_ref_kind kind;
-	struct oci_ref ref;
-
-	if (spec->file.kind == FILE_FD)
-		return image_find_file(images, spec->file.fd);
-	if (spec->digest != NULL || spec->sha256 != NULL)
-		return pinned(images, spec);
-	if (spec->url == NULL || image_ref_kind(spec->url, &kind, NULL) != 0)
-		return NULL;
-	if (kind == IMAGE_REF_HTTP) {
-		name = name_of_url(spec->url);
-		return known_by_name(images, uid, name);
-	}
-	if (kind == IMAGE_REF_OCI) {
-		if (oci_ref_parse(spec->url, &ref, NULL) != 0)
-			return NULL;
-		name = oci_ref_text(&ref);
-		oci_ref_done(&ref);
-		return known_by_name(images, uid, name);
-	}
-	if (image_get_for(images, uid, spec->url, &image, NULL) == 0)
-		return image;
-	entry = kind == IMAGE_REF_NAME && catalogue != NULL
-	    ? catalogue_find(catalogue, spec->url, NULL, NULL) : NULL;
-	if (entry == NULL)
-		return NULL;
-	name = name_of_url(entry->url);
-	return known_by_name(images, uid, name);
 }
 
 void

@@ -2,16 +2,21 @@
  *
  * One vmm-fetch: a process that gets its order on standard input and tells what becomes of it in
  * lines.  It ends with its last line; what counts is that its process is gone, because only then
- * nobody writes into the files it was given. */
+ * nobody writes into the files it was given.
+ *
+ * Where it runs as the user who asked, that user can stop it or end it, which its silence or its
+ * end tells, and no more: from the change of its user on it is not dumpable, so that it can not
+ * be traced, nor its descriptors be taken. */
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
-#include <pwd.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/fs.h"
@@ -24,13 +29,16 @@
 #include "lib/base/stream.h"
 #include "lib/image/fetches.h"
 
-enum { LINE_MAX_BYTES = 64 << 10 };
+/* SILENCE_MS: longer than a server may ask to wait, and than a part takes to be read back. */
+enum { LINE_MAX_BYTES = 64 << 10, SILENCE_MS = 600 * 1000, END_MS = 5000, NOBODY = 65534 };
 
 struct child {
 	LIST_ENTRY(child) link;
 	struct image_store *images;
 	struct stream *stream; /* NULL: it said its last */
 	struct process_watch *watch; /* NULL: it has ended */
+	struct timer *silence;
+	pid_t pid;
 	int pidfd;
 	bool killed, good;
 	struct child_failure failure;
@@ -45,6 +53,7 @@ child_free(struct child *c)
 	LIST_REMOVE(c, link);
 	stream_destroy(c->stream);
 	process_watch_destroy(c->watch);
+	timer_destroy(c->silence);
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	free(c);
@@ -75,6 +84,7 @@ hear(struct child *c, json_object *line)
 
 	if (event == NULL || c->killed)
 		return;
+	timer_arm(c->silence, SILENCE_MS + c->images->fetches->config.stall_ms);
 	if (str_eq(event, "failed")) {
 		/* The words may be a server's, in part. */
 		said = message != NULL ? str_printable(message, strlen(message)) : xstrdup("it failed");
@@ -126,31 +136,27 @@ on_exit_seen(void *arg, const struct process_exit *how)
 	struct child *c = arg;
 
 	process_watch_destroy(TAKE(c->watch));
+	/* A last line is worth what the end of the process is. */
+	c->good = c->good && how->known && !how->signaled && how->code == 0;
 	end_if_over(c);
+}
+
+static void
+on_silence(void *arg)
+{
+	struct child *c = arg;
+
+	c->good = false;
+	c->failure.temporary = true;
+	err_set(&c->failure.err, E_TIMEOUT, "vmm-fetch has said nothing for %d minutes",
+	    SILENCE_MS / 60000);
+	if (c->watch != NULL)
+		process_signal(c->pidfd, SIGKILL);
 }
 
 static const struct stream_handler handler = { .on_input = on_input, .on_closed = on_closed };
 
 /* ---- starting ---- */
-
-static void
-wipe_json(json_object *json)
-{
-	size_t count =
-	    json_object_is_type(json, json_type_array) ? json_object_array_length(json) : 0;
-
-	if (json_object_is_type(json, json_type_string))
-		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
-		    (size_t)json_object_get_string_len(json));
-	for (size_t i = 0; i < count; i++)
-		wipe_json(json_object_array_get_idx(json, i));
-	if (json_object_is_type(json, json_type_object)) {
-		json_object_object_foreach(json, key, value) {
-			(void)key;
-			wipe_json(value);
-		}
-	}
-}
 
 /* A file in memory that has no name: an order may hold secrets. */
 static int
@@ -168,17 +174,9 @@ order_file(const struct fetch_order *order, struct err *err)
 		fd = -1;
 	}
 	explicit_bzero((char *)(uintptr_t)shared, len);
-	wipe_json(doc);
+	fetch_order_wipe(doc);
 	json_object_put(doc);
 	return fd;
-}
-
-static gid_t
-group_of(uid_t uid)
-{
-	struct passwd *pw = getpwuid(uid);
-
-	return pw != NULL ? pw->pw_gid : (gid_t)uid;
 }
 
 static void
@@ -187,9 +185,10 @@ complete(const struct image_store *images, struct fetch_order *order, uid_t uid)
 	const struct image_fetcher *config = &images->fetches->config;
 
 	order->parent = (uint64_t)getpid();
-	order->drop = config->drop && uid != geteuid();
-	order->uid = uid;
-	order->gid = order->drop ? group_of(uid) : 0;
+	order->drop = config->drop;
+	/* Nothing that a server says is read with the rights of root. */
+	order->uid = uid != 0 ? uid : NOBODY;
+	order->gid = NOBODY;
 	if (order->max_bytes == 0)
 		order->max_bytes = config->max_bytes;
 	order->keep_free_bytes = config->keep_free_bytes;
@@ -210,7 +209,6 @@ child_start(struct image_store *images, struct fetch_order *order, uid_t uid, in
 	int pair[2] = { -1, -1 };
 	CLEANUP_FD int input = -1;
 	struct child *c;
-	pid_t pid;
 	int rc;
 
 	complete(images, order, uid);
@@ -229,7 +227,7 @@ child_start(struct image_store *images, struct fetch_order *order, uid_t uid, in
 	spec.stdout_fd = pair[1];
 	c = xcalloc(1, sizeof(*c));
 	c->pidfd = -1;
-	rc = process_spawn(&spec, &pid, &c->pidfd, err);
+	rc = process_spawn(&spec, &c->pid, &c->pidfd, err);
 	close(pair[1]);
 	if (rc != 0) {
 		close(pair[0]);
@@ -243,7 +241,9 @@ child_start(struct image_store *images, struct fetch_order *order, uid_t uid, in
 	err_set(&c->failure.err, E_FAILED, "vmm-fetch ended before its work was done");
 	c->failure.temporary = true;
 	c->stream = stream_create(images->loop, pair[0], &handler, c);
-	c->watch = process_watch_create(images->loop, pid, c->pidfd, on_exit_seen, c);
+	c->watch = process_watch_create(images->loop, c->pid, c->pidfd, on_exit_seen, c);
+	c->silence = timer_create_on(images->loop, on_silence, c);
+	timer_arm(c->silence, SILENCE_MS + images->fetches->config.stall_ms);
 	LIST_INSERT_HEAD(&images->fetches->children, c, link);
 	return c;
 }
@@ -256,12 +256,18 @@ child_kill(struct child *c)
 		process_signal(c->pidfd, SIGKILL);
 }
 
+/* What it writes to may be opened anew soon: its end is waited for. */
 void
 child_destroy(struct child *c)
 {
+	struct pollfd ended = { .fd = c != NULL ? c->pidfd : -1, .events = POLLIN };
+
 	if (c == NULL)
 		return;
-	if (c->watch != NULL)
+	if (c->watch != NULL) {
 		process_signal(c->pidfd, SIGKILL);
+		poll(&ended, 1, END_MS);
+		waitpid(c->pid, NULL, WNOHANG);
+	}
 	child_free(c);
 }

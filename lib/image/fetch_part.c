@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
  * What an unfinished transfer leaves: the image so far, the bytes as they came when they are
- * packed, and notes that say how much of it is good.  The notes are written after the bytes are
- * on the disk; if they are lost, so is the part, and nothing else. */
+ * packed, and notes that say how much of it is good: within one boot of the host, as much as
+ * there is, since it grows in order and its writer is gone; after a crash of the host, what was
+ * synced before it was noted.  If the notes are lost, so is the part, and nothing else. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -19,13 +21,14 @@
 #include "lib/base/json.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/image/fetches.h"
 
 #define WEEK_MS (7LL * 24 * 3600 * 1000)
 #define SPOOL_END ".spool"
 #define NOTES_END ".json"
-enum { KEY_HEX = 32, NOTES_MAX = 64 << 10 };
+enum { KEY_HEX = 32, NOTES_MAX = 64 << 10, QUIET_TRIES = 100, QUIET_NS = 5 * 1000 * 1000 };
 
 static char *
 path_with(const struct part *part, const char *end)
@@ -48,6 +51,7 @@ part_note(const struct part *part)
 	json_add_bool(notes, "packed", part->packed);
 	json_add_int(notes, "uid", part->uid);
 	json_add_int(notes, "created_ms", part->created_ms);
+	json_add_string(notes, "boot_id", process_boot_id());
 	text = json_object_to_json_string_ext(notes, JSON_TEXT_FLAGS);
 	/* Not synced: old notes, or none, are right as well. */
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -75,16 +79,60 @@ read_notes(struct part *part)
 	part->created_ms = json_int(notes, "created_ms");
 	if (part->sink_fd < 0)
 		return true;
-	return fstat(part->packed ? part->spool_fd : part->sink_fd, &st) == 0 &&
-	       (uint64_t)st.st_size >= part->bytes;
+	if (fstat(part->packed ? part->spool_fd : part->sink_fd, &st) < 0 ||
+	    (uint64_t)st.st_size < part->bytes)
+		return false;
+	if (str_eq(json_string(notes, "boot_id"), process_boot_id()))
+		part->bytes = (uint64_t)st.st_size;
+	return true;
 }
 
 /* ---- files ---- */
 
-static int
-open_file(const char *path)
+void
+part_close_files(struct part *part)
 {
-	return open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (part->sink_fd >= 0)
+		close(TAKE_FD(part->sink_fd));
+	if (part->spool_fd >= 0)
+		close(TAKE_FD(part->spool_fd));
+}
+
+/* A lease for reading is given only while nobody has the file open for writing. */
+int
+part_check_quiet(int fd, struct err *err)
+{
+	const struct timespec pause = { .tv_nsec = QUIET_NS };
+
+	/* Another thread may be between fork and exec, where it has all that we had. */
+	for (int i = 0; i < QUIET_TRIES; i++) {
+		if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+			fcntl(fd, F_SETLEASE, F_UNLCK);
+			return 0;
+		}
+		if (errno != EAGAIN)
+			return 0; /* this file system has no leases */
+		nanosleep(&pause, NULL);
+	}
+	return err_set(err, E_BUSY, "something still writes to the fetched image");
+}
+
+/* What is there, unless the writer of an earlier vmmd is not quite gone. */
+static int
+open_old(const char *path)
+{
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0 || part_check_quiet(fd, NULL) != 0)
+		return -1;
+	return open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+}
+
+static int
+open_new(const char *path)
+{
+	unlink(path);
+	return open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 int
@@ -99,26 +147,39 @@ part_open(struct image_store *images, const char *key, uid_t uid, struct part *r
 	hex = digest_finish(digest);
 	part.path = xasprintf("%s/" PART_PREFIX "%.*s", images->dir, KEY_HEX, hex);
 	spool = path_with(&part, SPOOL_END);
-	part.sink_fd = open_file(part.path);
-	part.spool_fd = part.sink_fd >= 0 ? open_file(spool) : -1;
+	part.sink_fd = open_old(part.path);
+	part.spool_fd = part.sink_fd >= 0 ? open_old(spool) : -1;
+	if (part.spool_fd < 0 || !read_notes(&part) || part.uid != uid) {
+		part_close_files(&part);
+		free(TAKE(part.validator));
+		part.bytes = 0;
+		part.packed = false;
+		part.uid = uid;
+		part.created_ms = clock_wall_ms();
+		part.sink_fd = open_new(part.path);
+		part.spool_fd = part.sink_fd >= 0 ? open_new(spool) : -1;
+	}
 	if (part.spool_fd < 0) {
 		err_errno(err, E_IO, errno, "can not write into '%s'", images->dir);
 		part_remove(&part);
 		part_close(&part);
 		return (int)(err != NULL ? err->code : E_IO);
 	}
-	if (!read_notes(&part) || part.uid != uid) {
-		free(TAKE(part.validator));
-		part.bytes = 0;
-		part.packed = false;
-		part.uid = uid;
-		part.created_ms = clock_wall_ms();
-		if (ftruncate(part.sink_fd, 0) < 0 || ftruncate(part.spool_fd, 0) < 0)
-			log_debug("images: '%s' is not empty", part.path);
-	}
 	part_note(&part);
 	*ret_part = part;
 	return 0;
+}
+
+void
+part_keep(struct part *part, bool immutable)
+{
+	struct stat st;
+
+	if ((part->validator != NULL || immutable) &&
+	    fstat(part->packed ? part->spool_fd : part->sink_fd, &st) == 0 && st.st_size > 0)
+		part_note(part);
+	else
+		part_remove(part);
 }
 
 void
@@ -136,10 +197,7 @@ part_remove(struct part *part)
 void
 part_close(struct part *part)
 {
-	if (part->sink_fd >= 0)
-		close(part->sink_fd);
-	if (part->spool_fd >= 0)
-		close(part->spool_fd);
+	part_close_files(part);
 	free(part->path);
 	free(part->validator);
 	memset(part, 0, sizeof(*part));

@@ -3,6 +3,7 @@
  * One body on its way into the store, and everybody who waits for it.  What vmm-fetch filled and
  * verified is inspected here, made read-only and durable, and gets its name at last. */
 #include <errno.h>
+#include <fcntl.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,13 +28,15 @@ struct transfer {
 	LIST_ENTRY(transfer) link;
 	struct image_store *images; /* NULL: closed meanwhile; the worker's last act frees it */
 	char *key, *name, *source;
+	char *format, *expected; /* what the image must be; NULL */
 	struct waiter_list waiters;
 	struct child *child;
 	struct part part;
-	bool dying; /* nobody waits; not to be joined */
+	bool dying; /* nobody waits; not to be joined; the files are another's, if they are there */
+	bool immutable;
 	/* Told by the child. */
 	char *sha256, *body_digest, *etag, *last_modified;
-	uint64_t body_bytes, image_bytes;
+	uint64_t old_bytes, body_bytes, image_bytes; /* old_bytes: of the body, that were there */
 	bool unchanged;
 	/* Speed, over the last seconds. */
 	uint64_t mark_ms, mark_bytes, older_ms, older_bytes;
@@ -47,11 +50,12 @@ static void
 transfer_free(struct transfer *t)
 {
 	part_close(&t->part);
-	t->take.fd = -1; /* the part's */
 	take_release(&t->take);
 	free(t->key);
 	free(t->name);
 	free(t->source);
+	free(t->format);
+	free(t->expected);
 	free(t->sha256);
 	free(t->body_digest);
 	free(t->etag);
@@ -87,13 +91,14 @@ transfer_uses(struct image_store *images, const char *part_path)
 /* ---- what the child says ---- */
 
 static void
-tell(struct transfer *t, uint64_t done, uint64_t total, uint64_t rate, const char *note)
+tell(struct transfer *t, const char *phase, uint64_t done, uint64_t total, uint64_t rate,
+    const char *note)
 {
 	struct image_fetch *fetch = TAILQ_FIRST(&t->waiters), *next;
 
 	for (; fetch != NULL; fetch = next) {
 		next = TAILQ_NEXT(fetch, link);
-		fetch_tell(fetch, "fetch", done, total, rate, note);
+		fetch_tell(fetch, phase, done, total, rate, note);
 	}
 }
 
@@ -114,17 +119,34 @@ rate_of(struct transfer *t, uint64_t done)
 	return now > t->older_ms ? (done - t->older_bytes) * 1000 / (now - t->older_ms) : 0;
 }
 
+/* A header that goes back to the server some day; NULL when it is not fit for that. */
+static char *
+header_copy(json_object *line, const char *key)
+{
+	const char *text = json_string(line, key);
+
+	for (const char *c = text; c != NULL && *c != '\0'; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return NULL;
+	return xstrdup(text);
+}
+
 static void
 hear_response(struct transfer *t, json_object *line)
 {
-	const char *etag = json_string(line, "etag");
+	CLEANUP_FREE char *etag = header_copy(line, "etag");
+	CLEANUP_FREE char *modified = header_copy(line, "last_modified");
+	const char *validator = etag != NULL && !str_starts(etag, "W/") ? etag : modified;
+	bool resumed = json_flag(line, "resumed");
 
-	free(t->part.validator);
-	t->part.validator =
-	    xstrdup(etag != NULL && !str_starts(etag, "W/") ? etag : json_string(line, "last_modified"));
+	/* A piece need not say again of what it is. */
+	if (validator != NULL || !resumed) {
+		free(t->part.validator);
+		t->part.validator = xstrdup(validator);
+	}
 	t->part.packed = json_flag(line, "packed");
-	if (!json_flag(line, "resumed"))
-		t->part.bytes = 0;
+	if (!resumed)
+		t->part.bytes = t->old_bytes = 0;
 	part_note(&t->part);
 }
 
@@ -136,8 +158,8 @@ hear_done(struct transfer *t, json_object *line)
 	t->unchanged = json_flag(line, "unchanged");
 	t->sha256 = xstrdup(json_string(line, "sha256"));
 	t->body_digest = body != NULL ? xasprintf("sha256:%s", body) : NULL;
-	t->etag = xstrdup(json_string(line, "etag"));
-	t->last_modified = xstrdup(json_string(line, "last_modified"));
+	t->etag = header_copy(line, "etag");
+	t->last_modified = header_copy(line, "last_modified");
 	t->body_bytes = (uint64_t)json_int(line, "body_bytes");
 	t->image_bytes = (uint64_t)json_int(line, "image_bytes");
 }
@@ -151,7 +173,7 @@ on_line(void *arg, const char *event, json_object *line)
 	if (t->dying)
 		return;
 	if (str_eq(event, "progress")) {
-		tell(t, done, (uint64_t)json_int(line, "total"), rate_of(t, done), NULL);
+		tell(t, "fetch", done, (uint64_t)json_int(line, "total"), rate_of(t, done), NULL);
 	} else if (str_eq(event, "saved")) {
 		t->part.bytes = (uint64_t)json_int(line, "bytes");
 		part_note(&t->part);
@@ -161,7 +183,7 @@ on_line(void *arg, const char *event, json_object *line)
 		CLEANUP_FREE char *note = xasprintf("%s; try %lld in %lld ms", shown,
 		    (long long)json_int(line, "attempt") + 1, (long long)json_int(line, "wait_ms"));
 
-		tell(t, 0, 0, 0, note);
+		tell(t, "fetch", 0, 0, 0, note);
 	} else if (str_eq(event, "response")) {
 		hear_response(t, line);
 	} else if (str_eq(event, "done")) {
@@ -200,27 +222,45 @@ check_digest(struct take *take, struct job *job)
 	return 0;
 }
 
+static int
+settle_part(struct transfer *t, struct job *job)
+{
+	struct take *take = &t->take;
+	struct stat st;
+	int rc;
+
+	take->fd = open(t->part.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (take->fd < 0 || fstat(take->fd, &st) < 0)
+		return err_errno(&take->err, E_IO, errno, "can not read the image '%s'", take->name);
+	rc = part_check_quiet(take->fd, &take->err);
+	if (rc != 0)
+		return rc;
+	take->file_bytes = (uint64_t)st.st_size;
+	if (take->file_bytes != t->image_bytes)
+		return err_set(&take->err, E_IMAGE, "'%s' is not as long as what was fetched",
+		    take->name);
+	rc = disk_inspect(take->fd, take->name, &take->header, &take->err);
+	if (rc == 0 && t->format != NULL && !str_eq(t->format, take->header.format)) {
+		rc = err_set(&take->err, E_IMAGE, "'%s' is a %s image, and not %s", take->name,
+		    take->header.format, t->format);
+		err_hint(&take->err, "leave 'format' out, or say '%s'", take->header.format);
+	}
+	if (rc == 0 && t->rehash)
+		rc = check_digest(take, job);
+	if (rc == 0 && job_cancelled(job))
+		rc = err_set(&take->err, E_CANCELLED, "taking '%s' was stopped", take->name);
+	if (rc == 0 && (fchmod(take->fd, 0400) < 0 || fsync(take->fd) < 0))
+		rc = err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
+	return rc;
+}
+
 static void
 settle_job(struct job *job, void *data)
 {
 	struct transfer *t = data;
-	struct take *take = &t->take;
-	struct stat st;
 
-	if (fstat(take->fd, &st) < 0) {
-		err_errno(&take->err, E_IO, errno, "can not read the image '%s'", take->name);
-		return;
-	}
-	take->file_bytes = (uint64_t)st.st_size;
-	if (take->file_bytes != t->image_bytes) {
-		err_set(&take->err, E_IMAGE, "'%s' is not as long as what was fetched", take->name);
-		return;
-	}
-	if (disk_inspect(take->fd, take->name, &take->header, &take->err) != 0 ||
-	    (t->rehash && check_digest(take, job) != 0))
-		return;
-	if (fchmod(take->fd, 0400) < 0 || fsync(take->fd) < 0)
-		err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
+	if (settle_part(t, job) == 0)
+		t->take.err = (struct err)ERR_INIT;
 }
 
 /* On the loop, so that no removal comes between the look and the row. */
@@ -250,7 +290,8 @@ settle_done(void *data)
 	struct transfer *t = data;
 	CLEANUP_FREE char *digest = xasprintf("sha256:%s", t->take.hex);
 	struct transfer_got got = { .digest = digest, .body_digest = t->body_digest, .etag = t->etag,
-		.last_modified = t->last_modified, .body_bytes = t->body_bytes };
+		.last_modified = t->last_modified,
+		.body_bytes = t->body_bytes > t->old_bytes ? t->body_bytes - t->old_bytes : 0 };
 	struct child_failure failure = { .err = t->take.err };
 
 	t->job = NULL;
@@ -260,8 +301,37 @@ settle_done(void *data)
 	}
 	if (failure.err.code == E_OK && !t->dying)
 		place(t, digest, &failure.err);
-	part_remove(&t->part);
+	if (!t->dying)
+		part_remove(&t->part);
 	transfer_end(t, &got, failure.err.code != E_OK ? &failure : NULL);
+}
+
+static int
+check_claims(struct transfer *t, struct err *err)
+{
+	CLEANUP_FREE char *digest = t->sha256 != NULL ? xasprintf("sha256:%s", t->sha256) : xstrdup("");
+
+	if (!image_digest_valid(digest))
+		return err_set(err, E_FAILED, "vmm-fetch did not say what it fetched");
+	if (t->expected == NULL || str_eq(digest, t->expected))
+		return 0;
+	err_set(err, E_IMAGE, "'%s' is not the image that was meant: it is %s, and not %s", t->source,
+	    digest, t->expected);
+	err_hint(err, "it was replaced where it came from; if that is right, move the lock with "
+		      "'vmctl image update'");
+	return E_IMAGE;
+}
+
+static int
+start_settling(struct transfer *t, struct err *err)
+{
+	t->take = (struct take){ .fd = -1, .name = xstrdup(t->name), .source = xstrdup(t->source) };
+	memcpy(t->take.hex, t->sha256, SHA256_HEX);
+	err_set(&t->take.err, E_CANCELLED, "taking '%s' was stopped", t->name);
+	/* What is looked at can not be written to any more, by us neither. */
+	part_close_files(&t->part);
+	tell(t, "check", t->body_bytes, t->body_bytes, 0, NULL);
+	return worker_submit(t->images->pool, "image", settle_job, settle_done, t, 0, &t->job, err);
 }
 
 static void
@@ -274,24 +344,15 @@ on_end(void *arg, const struct child_failure *failure)
 
 	t->child = NULL;
 	if (failure != NULL || t->unchanged) {
-		if (failure == NULL || !failure->temporary)
+		if (!t->dying && failure != NULL && failure->temporary)
+			part_keep(&t->part, t->immutable);
+		else if (!t->dying)
 			part_remove(&t->part);
 		transfer_end(t, &got, failure);
-		return;
+	} else if (check_claims(t, &own.err) != 0 || start_settling(t, &own.err) != 0) {
+		part_remove(&t->part);
+		transfer_end(t, NULL, &own);
 	}
-	if (t->sha256 == NULL || strlen(t->sha256) != SHA256_HEX) {
-		err_set(&own.err, E_FAILED, "vmm-fetch did not say what it fetched");
-	} else {
-		t->take = (struct take){ .fd = t->part.sink_fd, .name = xstrdup(t->name),
-			.source = xstrdup(t->source) };
-		memcpy(t->take.hex, t->sha256, SHA256_HEX);
-		tell(t, t->body_bytes, t->body_bytes, 0, NULL);
-		if (worker_submit(t->images->pool, "image", settle_job, settle_done, t, 0, &t->job,
-			&own.err) == 0)
-			return;
-	}
-	part_remove(&t->part);
-	transfer_end(t, NULL, &own);
 }
 
 /* ---- joining ---- */
@@ -323,10 +384,13 @@ start_transfer(struct image_store *images, const char *key, struct fetch_order *
 	order->part_validator = t->part.validator;
 	order->part_bytes = t->part.bytes;
 	order->part_packed = t->part.packed;
+	t->old_bytes = t->part.bytes;
+	t->immutable = order->work == FETCH_BLOB;
 	t->child = child_start(images, order, uid, t->part.sink_fd, t->part.spool_fd, on_line, on_end, t,
 	    err);
 	order->part_validator = NULL;
 	if (t->child == NULL) {
+		part_keep(&t->part, t->immutable);
 		part_close(&t->part);
 		free(t);
 		return NULL;
@@ -341,14 +405,19 @@ int
 transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *order,
     const char *name, const char *source, struct err *err)
 {
-	struct transfer *t = find_transfer(fetch->images, key);
+	const struct image_spec *spec = &fetch->spec;
+	CLEANUP_FREE char *full = xasprintf("%s\n%s\n%s", key, spec->digest != NULL ? spec->digest : "",
+	    spec->format != NULL ? spec->format : "");
+	struct transfer *t = find_transfer(fetch->images, full);
 
 	if (t == NULL) {
-		t = start_transfer(fetch->images, key, order, fetch->uid, err);
+		t = start_transfer(fetch->images, full, order, fetch->uid, err);
 		if (t == NULL)
 			return (int)(err != NULL ? err->code : E_FAILED);
 		t->name = xstrdup(name);
 		t->source = xstrdup(source);
+		t->expected = xstrdup(spec->digest);
+		t->format = xstrdup(spec->format);
 	}
 	fetch->transfer = t;
 	TAILQ_INSERT_TAIL(&t->waiters, fetch, link);
@@ -390,9 +459,12 @@ transfers_close(struct image_store *images)
 		}
 		child_destroy(TAKE(t->child));
 		t->images = NULL;
-		if (t->job != NULL)
+		if (t->job != NULL) {
 			job_cancel(t->job); /* settle_done frees it; the part stays */
-		else
-			transfer_free(t);
+			continue;
+		}
+		if (!t->dying)
+			part_keep(&t->part, t->immutable);
+		transfer_free(t);
 	}
 }

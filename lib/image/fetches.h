@@ -12,6 +12,7 @@
 
 /* Fetching, as its own files see it.
  *   fetch.c           what somebody wants, what is known of it, and the answer
+ *   fetch_known.c     what is known without asking anybody
  *   fetch_oci.c       the same for references to registries
  *   fetch_transfer.c  one body on its way into the store, and who waits for it
  *   fetch_child.c     one vmm-fetch: its order, its lines, its end
@@ -59,7 +60,14 @@ struct part {
 int part_open(struct image_store *images, const char *key, uid_t uid, struct part *ret_part,
     struct err *err);
 void part_note(const struct part *part);   /* keeps what is known of it, for a later resume */
+/* Its writer is gone: it stays when somebody could go on with it.  immutable: also without a
+ * validator. */
+void part_keep(struct part *part, bool immutable);
+/* Does nothing write to this file any more?  fd: opened for reading alone.  May wait for half a
+ * second.  E_BUSY. */
+int part_check_quiet(int fd, struct err *err);
 void part_remove(struct part *part);	   /* its files */
+void part_close_files(struct part *part);
 void part_close(struct part *part);	   /* its descriptors and texts */
 void parts_sweep(struct image_store *images); /* at the start: what is old or not whole */
 
@@ -72,11 +80,11 @@ struct transfer_got {
 	const char *digest; /* of the image, in the store now */
 	bool unchanged;	    /* what was known is still it; digest is NULL */
 	const char *body_digest, *etag, *last_modified;
-	uint64_t body_bytes;
+	uint64_t body_bytes; /* that came, for it */
 };
 
-/* Joins the transfer of this key or starts it.  order: borrowed; its part fields are set here.
- * name, source: of the image's row.  fetch_transferred comes, never before return. */
+/* Joins the transfer of this key, and of the digest and the format that the want asks for, or
+ * starts it.  order: borrowed; its part fields are set here.  name, source: of the image's row.  fetch_transferred comes, never before return. */
 int transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *order,
     const char *name, const char *source, struct err *err);
 void transfer_leave(struct image_fetch *fetch); /* the last one out ends it */
@@ -103,7 +111,7 @@ struct image_fetch {
 	char *alias;	/* the catalogue's name for it; NULL */
 	char *sha256, *sha512, *checksums;
 	char *auth_key;
-	char *known; /* digest of the image that this meant at last; NULL */
+	char *known; /* digest of the image that this meant at last, which is held; NULL */
 	/* How far it is; one of these at most. */
 	struct image_import *import;
 	struct transfer *transfer;
@@ -132,8 +140,21 @@ void fetch_failed(struct image_fetch *fetch, const struct child_failure *failure
 void fetch_arrived(struct image_fetch *fetch, const char *digest, const struct transfer_got *body);
 /* What is known can do: then nobody waits long for an answer. */
 void fetch_set_patience(const struct image_fetch *fetch, struct fetch_order *order);
-/* Is what the name meant at last still there, and as it must be?  Sets known. */
+
+/* ---- what is known (fetch_known.c) ---- */
+
+/* Is what the name meant at last still there, and as it must be?  Sets known, and holds it. */
 const struct image_name *fetch_find_known(struct image_fetch *fetch);
+const struct image *fetch_stored(struct image_store *images, const char *digest); /* and whole */
+/* What a digest of the image, or else a sha256 (of it or of its body) names; NULL: unknown. */
+const struct image *fetch_pinned(struct image_store *images, const char *digest, const char *sha256);
+bool fetch_digest_is(const char *digest, const char *hex);
+/* What is checked besides the sha256, as a hash: a URL may be a secret.  Owned; NULL: nothing. */
+char *fetch_verified_by(const char *sha512, const char *checksums);
+/* The name of a URL's row: nothing in it is secret, and two queries are two rows.  Owned. */
+char *fetch_url_row(const char *url);
+/* With what rights it is fetched; checksums: NULL, or the URL of their list.  Owned. */
+char *fetch_http_auth_key(const struct fetch_auth *auth, const char *url, const char *checksums);
 
 /* fetch_oci.c */
 void fetch_oci_begin(struct image_fetch *fetch);

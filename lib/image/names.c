@@ -27,7 +27,7 @@ struct name_entry {
 
 struct name_row { /* as the database has it; no signed numbers there */
 	uint64_t uid, changed_ms, checked_ms;
-	char *name, *digest, *source, *etag, *last_modified, *body_digest, *auth_key;
+	char *name, *digest, *source, *etag, *last_modified, *body_digest, *auth_key, *verified;
 	bool fetched;
 };
 
@@ -42,6 +42,7 @@ static const struct field row_fields[] = {
 	FIELD(struct name_row, last_modified, FIELD_STRING, .max = TEXT_MAX),
 	FIELD(struct name_row, body_digest,   FIELD_STRING),
 	FIELD(struct name_row, auth_key,      FIELD_STRING),
+	FIELD(struct name_row, verified,      FIELD_STRING, .max = TEXT_MAX),
 	FIELD(struct name_row, changed_ms,    FIELD_UINT,   .max = UINT64_MAX),
 	FIELD(struct name_row, checked_ms,    FIELD_UINT,   .max = UINT64_MAX),
 	FIELD_END
@@ -79,6 +80,7 @@ entry_destroy(struct image_store *images, struct name_entry *entry)
 	free(name->last_modified);
 	free(name->body_digest);
 	free(name->auth_key);
+	free(name->verified);
 	free(entry);
 }
 
@@ -97,6 +99,7 @@ entry_put(struct image_store *images, const struct image_name *name)
 	entry->name.last_modified = xstrdup(name->last_modified);
 	entry->name.body_digest = xstrdup(name->body_digest);
 	entry->name.auth_key = xstrdup(name->auth_key);
+	entry->name.verified = xstrdup(name->verified);
 	if (old != NULL)
 		entry_destroy(images, old);
 	TAILQ_INSERT_HEAD(&images->names, entry, link);
@@ -119,6 +122,7 @@ on_row(void *arg, const char *id, const char *doc)
 			.digest = row.digest, .fetched = row.fetched, .source = row.source,
 			.etag = row.etag, .last_modified = row.last_modified,
 			.body_digest = row.body_digest, .auth_key = row.auth_key,
+			.verified = row.verified,
 			.changed_ms = (int64_t)row.changed_ms,
 			.checked_ms = (int64_t)row.checked_ms });
 	fields_release(row_fields, &row);
@@ -162,7 +166,7 @@ names_set(struct image_store *images, const struct image_name *name, struct err 
 	row = (struct name_row){ .uid = set.uid, .name = set.name, .digest = set.digest,
 		.fetched = set.fetched, .source = set.source, .etag = set.etag,
 		.last_modified = set.last_modified, .body_digest = set.body_digest,
-		.auth_key = set.auth_key, .changed_ms = (uint64_t)set.changed_ms,
+		.auth_key = set.auth_key, .verified = set.verified, .changed_ms = (uint64_t)set.changed_ms,
 		.checked_ms = (uint64_t)set.checked_ms };
 	object = fields_encode(row_fields, &row);
 	rc = store_commit_put(images->store, STORE_NAME, id,

@@ -22,6 +22,7 @@ struct image_name { /* borrowed; gone with the next change */
 	char *etag, *last_modified; /* of the body */
 	char *body_digest;  /* "sha256:…" of the body as it came; OCI: of the blob */
 	char *auth_key;	    /* fetch_auth_key of who fetched it */
+	char *verified;	    /* hash of what it was checked with; NULL: its sha256 at most */
 	int64_t changed_ms, checked_ms;
 };
 

@@ -62,26 +62,6 @@ read_text(char **ret_text, size_t *ret_len, struct err *err)
 	return err_set(err, E_PARAMS, "the order can not be read");
 }
 
-/* Its texts may be secrets. */
-static void
-wipe_json(json_object *json)
-{
-	size_t count =
-	    json_object_is_type(json, json_type_array) ? json_object_array_length(json) : 0;
-
-	if (json_object_is_type(json, json_type_string))
-		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
-		    (size_t)json_object_get_string_len(json));
-	for (size_t i = 0; i < count; i++)
-		wipe_json(json_object_array_get_idx(json, i));
-	if (json_object_is_type(json, json_type_object)) {
-		json_object_object_foreach(json, key, value) {
-			(void)key;
-			wipe_json(value);
-		}
-	}
-}
-
 static int
 read_order(struct fetch_order *ret_order, struct err *err)
 {
@@ -98,7 +78,7 @@ read_order(struct fetch_order *ret_order, struct err *err)
 	if (!json_object_is_type(doc, json_type_object))
 		return err_set(err, E_PARAMS, "the order is not a JSON object");
 	rc = fields_decode_one(fetch_order_fields, doc, ret_order, err);
-	wipe_json(doc);
+	fetch_order_wipe(doc);
 	return rc;
 }
 

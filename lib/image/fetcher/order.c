@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MPL-2.0 */
 #include "lib/image/fetcher/order.h"
 
+#include <json-c/json.h>
+#include <stdint.h>
+#include <string.h>
+
 enum {
 	URL_MAX = 16 << 10,
 	HEX256 = 64,
@@ -46,3 +50,22 @@ const struct field fetch_order_fields[] = {
 	FIELD_END
 };
 /* clang-format on */
+
+void
+fetch_order_wipe(struct json_object *json)
+{
+	size_t count =
+	    json_object_is_type(json, json_type_array) ? json_object_array_length(json) : 0;
+
+	if (json_object_is_type(json, json_type_string))
+		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
+		    (size_t)json_object_get_string_len(json));
+	for (size_t i = 0; i < count; i++)
+		fetch_order_wipe(json_object_array_get_idx(json, i));
+	if (json_object_is_type(json, json_type_object)) {
+		json_object_object_foreach(json, key, value) {
+			(void)key;
+			fetch_order_wipe(value);
+		}
+	}
+}

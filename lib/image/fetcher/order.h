@@ -17,6 +17,8 @@
  * Descriptors: SINK_FD a new empty (or resumed) file that becomes the image; SPOOL_FD the bytes as
  * they came, kept when they are compressed so that a later process can resume. */
 
+struct json_object;
+
 enum { SINK_FD = 3, SPOOL_FD = 4 };
 
 /* Media types of the layers that a push makes. */
@@ -68,6 +70,8 @@ struct fetch_order {
 };
 
 extern const struct field fetch_order_fields[];
+/* Overwrites the texts of an order as JSON: they may be secrets. */
+void fetch_order_wipe(struct json_object *json);
 
 /* Lines on standard output: {"event": NAME, …}, each at most 64 KiB.
  *   response {status, url, length|null, etag, last_modified, validator, resumed, packed}  when a
