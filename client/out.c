@@ -44,16 +44,39 @@ out_note(const struct vmctl *ctl, const char *fmt, ...)
 	va_end(ap);
 }
 
+char *
+json_text(struct json_object *value, int flags)
+{
+	const char *text = json_object_to_json_string_ext(value, flags), *from = text;
+	struct sbuf out = { 0 };
+
+	for (; *text != '\0'; text++) {
+		unsigned char c = (unsigned char)text[0], next = (unsigned char)text[1];
+		bool high = c == 0xc2 && next < 0xa0;
+
+		if (!high && c != 0x7f)
+			continue;
+		sbuf_add(&out, from, (size_t)(text - from));
+		sbuf_addf(&out, "\\u00%02x", high ? next : c);
+		text += high;
+		from = text + 1;
+	}
+	sbuf_add(&out, from, (size_t)(text - from));
+	return sbuf_take(&out);
+}
+
 void
 out_json(const struct vmctl *ctl, struct json_object *result)
 {
 	int flags = JSON_C_TO_STRING_NOSLASHESCAPE;
+	CLEANUP_FREE char *text = NULL;
 
 	if (!ctl->global.json)
 		return;
 	flags |= ctl->out_tty ? JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED
 			      : JSON_C_TO_STRING_PLAIN;
-	puts(json_object_to_json_string_ext(result, flags));
+	text = json_text(result, flags);
+	puts(text);
 }
 
 void

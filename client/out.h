@@ -20,6 +20,9 @@ void out_line(const struct vmctl *ctl, const char *fmt, ...) __attribute__((form
 void out_note(const struct vmctl *ctl, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The result on stdout with --json; readable on a terminal, one line elsewhere. */
 void out_json(const struct vmctl *ctl, struct json_object *result);
+/* Owned: JSON that no text in it can steer a terminal with: DEL and the controls above it are
+ * written as \u…, which json-c does for those below the space alone. */
+char *json_text(struct json_object *value, int flags);
 /* The message, then the hint, on stderr. */
 void out_error(const struct err *err);
 

@@ -30,10 +30,13 @@ print_event(const struct vmctl *ctl, json_object *event)
 {
 	json_object *data = json_member(event, "data");
 	const char *vm = json_string(event, "vm");
+	CLEANUP_FREE char *text =
+	    ctl->global.json
+		? json_text(event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+		: NULL;
 
-	if (ctl->global.json)
-		puts(json_object_to_json_string_ext(
-		    event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	if (text != NULL)
+		puts(text);
 	else
 		out_line(ctl, "%lld %s %s %s %s", (long long)json_int(event, "seq"),
 		    json_string(event, "time"), json_string(event, "kind"), vm != NULL ? vm : "-",

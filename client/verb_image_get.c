@@ -24,7 +24,7 @@ struct get_args {
 static const struct field pull_fields[] = {
 	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "https://…, oci://…, or a name of the catalogue"),
 	FIELD(struct get_args, name,  FIELD_STRING, .min = 1, .text = "a name to give it"),
-	FIELD(struct get_args, policy, FIELD_ENUM, .words = pull_policy_names, .fallback = "revalidate", .text = "what is known: ask whether it moved, take it, or ask and fail when nobody answers"),
+	FIELD(struct get_args, policy, FIELD_ENUM, .words = pull_policy_names, .fallback = "revalidate", .text = "what to do when it is known"),
 	IMAGE_FLAG_ROWS(struct get_args),
 	FIELD_END
 };
@@ -110,6 +110,9 @@ run_image_pull(struct vmctl *ctl, void *args, struct err *err)
 
 const struct verb verb_image_pull = {
 	.name = "image pull",
+	.details =
+	    "What is known already is asked about again, and has to do when nobody answers; that "
+	    "is told.\nWith 'missing' nobody is asked, with 'refresh' no answer is a failure.",
 	.fields = pull_fields,
 	.args_size = sizeof(struct get_args),
 	.positionals = (const struct positional[]){ { "image", "REFERENCE", false, false }, { 0 } },

@@ -150,6 +150,8 @@ run_image_push(struct vmctl *ctl, void *args, struct err *err)
 
 const struct verb verb_image_push = {
 	.name = "image push",
+	.details =
+	    "An image and a machine may have the same name; then say which with --image or --vm.",
 	.fields = push_fields,
 	.args_size = sizeof(struct push_args),
 	.positionals = (const struct positional[]){ { "what", "IMAGE|VM", false, false },
@@ -275,6 +277,7 @@ run_image_export(struct vmctl *ctl, void *args, struct err *err)
 
 const struct verb verb_image_export = {
 	.name = "image export",
+	.summary = "Write an image to a file",
 	.fields = export_fields,
 	.args_size = sizeof(struct export_args),
 	.positionals = (const struct positional[]){ { "image", "IMAGE", false, false },

@@ -53,6 +53,21 @@ START_TEST(out__seconds__short)
 }
 END_TEST
 
+START_TEST(out__json__steers_no_terminal)
+{
+	static const char said[] = "a\x7f\xc2\x9b"
+				   "31m\xc2\xa0\xc3\xa4\n";
+	json_object *value = json_object_new_string(said), *back;
+	CLEANUP_FREE char *text = json_text(value, JSON_C_TO_STRING_PLAIN);
+
+	ck_assert_str_eq(text, "\"a\\u007f\\u009b31m\xc2\xa0\xc3\xa4\\n\"");
+	back = json_tokener_parse(text);
+	ck_assert_str_eq(json_object_get_string(back), said);
+	json_object_put(back);
+	json_object_put(value);
+}
+END_TEST
+
 START_TEST(out__cut__whole_characters)
 {
 	CLEANUP_FREE char *cut = text_cut("a\xc3\xa4\xe2\x82\xac!", 3), *all = text_cut("ab", 9);
@@ -333,6 +348,7 @@ main(void)
 
 	UNIT_CASE(s, out__table__as_wide_as_needed);
 	UNIT_CASE(s, out__seconds__short);
+	UNIT_CASE(s, out__json__steers_no_terminal);
 	UNIT_CASE(s, out__cut__whole_characters);
 	UNIT_CASE(s, term__filter__nothing_steers_the_terminal);
 	UNIT_CASE(s, progress__plain__a_line_for_what_matters);
