@@ -118,11 +118,10 @@ unknown_key(struct reader *r, const struct node *key, const char *const *known, 
 static const char *
 line_of(struct reader *r, const char *key, const struct node *node)
 {
-	bool good = node->kind == NODE_SCALAR && node->len > 0 && node->len <= TEXT_MAX;
+	bool scalar = node->kind == NODE_SCALAR && node->len > 0 && node->len <= TEXT_MAX;
+	CLEANUP_FREE char *shown = scalar ? str_line(node->text, node->len) : NULL;
 
-	for (size_t i = 0; good && i < node->len; i++)
-		good = (unsigned char)node->text[i] >= ' ' && node->text[i] != 0x7f;
-	if (!good) {
+	if (!scalar || !str_eq(shown, node->text)) {
 		problem(r, node, NULL, key, "must be one line of text");
 		return NULL;
 	}

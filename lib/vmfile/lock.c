@@ -129,16 +129,14 @@ vmlock_done(struct vmlock *lock)
 
 /* ---- reading ---- */
 
-/* What an entry's texts may be: any word or URL, but no controls. */
+/* What an entry's texts may be: any word or URL that can be shown as it is. */
 static bool
 text_valid(const char *text)
 {
 	size_t len = strnlen(text, TEXT_MAX + 1);
+	CLEANUP_FREE char *shown = str_line(text, len);
 
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
-			return false;
-	return len > 0 && len <= TEXT_MAX && str_utf8_valid(text, len);
+	return len > 0 && len <= TEXT_MAX && str_eq(shown, text);
 }
 
 static void

@@ -168,6 +168,7 @@ static const struct {
 	{ HEAD ENTRY("a", "~", "amd64", ""), "x.yaml:2:22: 'version' must be a text", "quotes" },
 	{ HEAD ENTRY("a", "[1]", "amd64", ""), "x.yaml:2:22: 'version' must be one line of text", "" },
 	{ HEAD ENTRY("a", "\"1\\e[31m\"", "amd64", ""), "x.yaml:2:22: 'version' must be one line of text", "" },
+	{ HEAD ENTRY("a", "\"1\\u009b31m\"", "amd64", ""), "x.yaml:2:22: 'version' must be one line of text", "" },
 	{ HEAD ENTRY("a", "1", "amd64", ", aliases: b"), "x.yaml:2:89: 'aliases' must be a list", "[one" },
 	{ HEAD ENTRY("a", "1", "amd64", ", aliases: [b/c]"), "x.yaml:2:89: 'aliases' has what can not be a version", "" },
 	{ HEAD ENTRY("a", "1", "amd64", ", aliases: [[]]"), "x.yaml:2:90: 'aliases' must be one line of text", "" },
