@@ -173,7 +173,7 @@ START_TEST(lock__long_texts_and_no_texts__kept_or_refused)
 	CLEANUP_FREE char *path = NULL, *text = NULL;
 	struct vmlock lock = { 0 }, again = { 0 };
 	struct err err = ERR_INIT;
-	static const char *const bad[] = { "", "a\nb", "\x1b[1m", "\xff", "\xc2\x9b" "1m" };
+	static const char *const bad[] = { "", "a\nb", "\x1b[1m", "\xff", "\xc2\x9b" };
 
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	path = fs_join(dir, "VMFile.lock");
