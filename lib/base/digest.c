@@ -13,15 +13,27 @@ struct digest {
 	EVP_MD_CTX *context;
 };
 
-struct digest *
-digest_create(void)
+static struct digest *
+create(const EVP_MD *kind)
 {
 	struct digest *digest = xcalloc(1, sizeof(*digest));
 
 	digest->context = EVP_MD_CTX_new();
 	assert(digest->context != NULL);
-	assert(EVP_DigestInit_ex(digest->context, EVP_sha256(), NULL) == 1);
+	assert(EVP_DigestInit_ex(digest->context, kind, NULL) == 1);
 	return digest;
+}
+
+struct digest *
+digest_create(void)
+{
+	return create(EVP_sha256());
+}
+
+struct digest *
+digest_create_sha512(void)
+{
+	return create(EVP_sha512());
 }
 
 void

@@ -4,10 +4,11 @@
 
 #include <stddef.h>
 
-/* SHA-256, piece by piece.  Any thread, one at a time. */
+/* SHA-256 (or SHA-512), piece by piece.  Any thread, one at a time. */
 struct digest;
 
 struct digest *digest_create(void);
+struct digest *digest_create_sha512(void);
 void digest_add(struct digest *digest, const void *data, size_t len);
 /* Adds a value so that no two lists of values give the same bytes; NULL is not "". */
 void digest_field(struct digest *digest, const void *data, size_t len);

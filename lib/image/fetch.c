@@ -138,6 +138,7 @@ image_fetch_cancel(struct image_fetch *f)
 	if (f->transfer != NULL)
 		transfer_leave(f);
 	fetch_oci_stop(f);
+	fetch_file_stop(f);
 	err_set(&err, E_CANCELLED, "getting '%s' was cancelled", image_spec_shown(&f->spec));
 	fetch_settle(f, NULL, &err);
 }
@@ -145,8 +146,8 @@ image_fetch_cancel(struct image_fetch *f)
 /* ---- the answer ---- */
 
 /* Is it what was asked for? */
-static int
-check_image(const struct image_fetch *f, const struct image *image, struct err *err)
+int
+fetch_check_image(const struct image_fetch *f, const struct image *image, struct err *err)
 {
 	const char *shown = image_spec_shown(&f->spec);
 
@@ -208,7 +209,7 @@ fetch_arrived(struct image_fetch *f, const char *digest, const struct transfer_g
 
 	if (image == NULL)
 		err_set(&err, E_NOT_FOUND, "the image was removed meanwhile");
-	else if (check_image(f, image, &err) == 0 && f->name != NULL)
+	else if (fetch_check_image(f, image, &err) == 0 && f->name != NULL)
 		set_names(f, own, body, &err);
 	fetch_settle(f, own, err.code != E_OK ? &err : NULL);
 }
@@ -235,7 +236,7 @@ settle_known(struct image_fetch *f, const struct image *image)
 	struct err err = ERR_INIT;
 
 	f->is_known = true;
-	check_image(f, image, &err);
+	fetch_check_image(f, image, &err);
 	if (f->source == NULL) {
 		names_each(f->images, image->digest, on_source, &search);
 		f->source = xstrdup(search.source);
@@ -438,50 +439,6 @@ begin(struct image_fetch *f)
 		begin_http(f);
 }
 
-/* ---- files ---- */
-
-static void
-import_progress(void *arg, uint64_t done, uint64_t total)
-{
-	fetch_tell(arg, "import", done, total, 0, NULL);
-}
-
-static void
-imported(void *arg, const struct image *image, const struct err *err)
-{
-	struct image_fetch *f = arg;
-	struct err own = ERR_INIT;
-
-	f->import = NULL;
-	if (err == NULL && f->spec.sha256 != NULL && !fetch_digest_is(image->digest, f->spec.sha256)) {
-		err_set(&own, E_IMAGE, "'%s' is not the image that was meant: its sha256 is %s, and not %s",
-		    image_spec_shown(&f->spec), image->digest + 7, f->spec.sha256);
-		err_object(&own, image_spec_shown(&f->spec));
-		err = &own;
-	}
-	if (err == NULL && check_image(f, image, &own) != 0)
-		err = &own;
-	if (err == NULL && names_claim(f->images, f->uid, image->digest, &own) != 0)
-		err = &own;
-	if (err == NULL)
-		f->is_known = image->created_ms < f->began_ms;
-	fetch_settle(f, err == NULL ? image->digest : NULL, err);
-}
-
-static void
-begin_file(struct image_fetch *f, const struct file_ref *file)
-{
-	const char *shown = f->spec.name != NULL ? f->spec.name : file_ref_shown(file);
-	struct err err = ERR_INIT;
-
-	if (file->kind != FILE_FD || file->fd < 0) {
-		err_set(&err, E_PARAMS, "the image '%s' did not come as a descriptor", shown);
-		fetch_settle(f, NULL, &err);
-		return;
-	}
-	f->import = image_import(f->images, file->fd, shown, import_progress, imported, f);
-}
-
 /* ---- from outside ---- */
 
 struct image_fetch *
@@ -502,7 +459,7 @@ image_fetch(struct image_store *images, const struct image_want *want,
 	f->arg = arg;
 	f->began_ms = clock_wall_ms();
 	if (want->spec->file.kind != FILE_NONE)
-		begin_file(f, &want->spec->file);
+		fetch_file_begin(f, &want->spec->file);
 	else
 		begin(f);
 	return f;
@@ -538,6 +495,7 @@ fetches_close(struct image_store *images)
 	transfers_close(images);
 	pushes_close(images);
 	oci_fetches_close(images);
+	file_fetches_close(images);
 	on_settle(images);
 	timer_destroy(images->fetches->settle);
 	free((char *)(uintptr_t)images->fetches->config.program);

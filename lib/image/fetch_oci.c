@@ -83,11 +83,20 @@ layer_digest(const struct image_fetch *f)
 	return json_string(json_object_array_get_idx(f->layers, f->layer_at), "digest");
 }
 
+/* What names a body in the store.  The disk in a tar is another image than the tar, and it is the
+ * manifest that says which is meant: nobody's manifest may say it for another's.  Owned. */
+static char *
+body_of(const char *digest, bool container)
+{
+	return xasprintf("%s%s", container ? "disk in " : "", digest);
+}
+
 /* The image that this very blob became, whoever fetched it. */
 static const struct image *
 image_of_blob(struct image_fetch *f, const char *digest, bool container)
 {
-	const struct image_name *name = names_find_body(f->images, digest);
+	CLEANUP_FREE char *body = body_of(digest, container);
+	const struct image_name *name = names_find_body(f->images, body);
 	struct entry *entry =
 	    images_by_digest(f->images, name != NULL ? name->digest : container ? "" : digest);
 
@@ -106,7 +115,7 @@ next_layer(struct image_fetch *f)
 		.media_type = (char *)(uintptr_t)json_string(layer, "media_type"),
 		.blob_bytes = (uint64_t)json_int(layer, "bytes"), .container = container };
 	struct child_failure failure = { .temporary = false };
-	CLEANUP_FREE char *key = NULL, *name = NULL;
+	CLEANUP_FREE char *body = NULL, *key = NULL, *name = NULL;
 	const struct image *image;
 
 	if (digest == NULL || !image_digest_valid(digest)) {
@@ -114,15 +123,24 @@ next_layer(struct image_fetch *f)
 		fetch_failed(f, &failure);
 		return;
 	}
+	body = body_of(digest, container);
 	image = image_of_blob(f, digest, container);
+	if (image != NULL && f->sha256 != NULL && !fetch_digest_is(image->digest, f->sha256) &&
+	    !fetch_digest_is(digest, f->sha256)) {
+		err_set(&failure.err, E_IMAGE,
+		    "'%s' is not the image that was meant: its sha256 is %s, and not %s", f->location,
+		    image->digest + strlen("sha256:"), f->sha256);
+		fetch_failed(f, &failure);
+		return;
+	}
 	if (image != NULL) {
-		struct transfer_got got = { .digest = image->digest, .body_digest = digest };
+		struct transfer_got got = { .digest = image->digest, .body_digest = body };
 
 		f->is_known = true;
 		fetch_arrived(f, image->digest, &got);
 		return;
 	}
-	key = xasprintf("blob\n%s", digest);
+	key = xasprintf("blob\n%s", body);
 	name = title != NULL ? str_printable(title, strlen(title)) : xstrdup(f->name);
 	if (transfer_join(f, key, &order, f->spec.name != NULL ? f->spec.name : name, f->source,
 		&failure.err) != 0)
@@ -135,11 +153,11 @@ fetch_oci_transferred(struct image_fetch *f, const struct transfer_got *got,
 {
 	json_object *layer = json_object_array_get_idx(f->layers, f->layer_at);
 	struct transfer_got named;
-	CLEANUP_FREE char *digest = xstrdup(layer_digest(f));
+	CLEANUP_FREE char *body = body_of(layer_digest(f), json_flag(layer, "container"));
 
 	if (failure == NULL) {
 		/* The name stands for the manifest: validators of the blob are nobody's. */
-		named = (struct transfer_got){ .digest = got->digest, .body_digest = digest };
+		named = (struct transfer_got){ .digest = got->digest, .body_digest = body };
 		f->transferred += got->body_bytes;
 		fetch_arrived(f, got->digest, &named);
 		return;
@@ -168,6 +186,18 @@ manifest_of(const struct image_name *known)
 	return digest;
 }
 
+/* What would not be looked at must not be asked for. */
+static int
+check_pins(const struct image_fetch *f, struct err *err)
+{
+	if (f->sha512 == NULL && f->checksums == NULL)
+		return 0;
+	err_set(err, E_PARAMS, "an image of a registry has no %s",
+	    f->sha512 != NULL ? "sha512" : "list of checksums");
+	err_hint(err, "pin it with oci://…@sha256:…, or with sha256");
+	return E_PARAMS;
+}
+
 void
 fetch_oci_begin(struct image_fetch *f)
 {
@@ -179,7 +209,8 @@ fetch_oci_begin(struct image_fetch *f)
 	CLEANUP_FREE char *manifest = NULL;
 	const struct image_name *known;
 
-	if (oci_ref_parse(f->location, &f->ref, &failure.err) != 0) {
+	if (oci_ref_parse(f->location, &f->ref, &failure.err) != 0 ||
+	    check_pins(f, &failure.err) != 0) {
 		fetch_failed(f, &failure);
 		return;
 	}

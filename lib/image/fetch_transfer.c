@@ -29,6 +29,7 @@ struct transfer {
 	struct image_store *images; /* NULL: closed meanwhile; the worker's last act frees it */
 	char *key, *name, *source;
 	char *format, *expected; /* what the image must be; NULL */
+	char *pin; /* sha256 of the image or its body; NULL */
 	struct waiter_list waiters;
 	struct child *child;
 	struct part part;
@@ -56,6 +57,7 @@ transfer_free(struct transfer *t)
 	free(t->source);
 	free(t->format);
 	free(t->expected);
+	free(t->pin);
 	free(t->sha256);
 	free(t->body_digest);
 	free(t->etag);
@@ -313,6 +315,10 @@ check_claims(struct transfer *t, struct err *err)
 
 	if (!image_digest_valid(digest))
 		return err_set(err, E_FAILED, "vmm-fetch did not say what it fetched");
+	if (t->pin != NULL && !fetch_digest_is(digest, t->pin) && !fetch_digest_is(t->body_digest, t->pin))
+		return err_set(err, E_IMAGE,
+		    "'%s' is not the image that was meant: its sha256 is %s, and not %s", t->source,
+		    t->sha256, t->pin);
 	if (t->expected == NULL || str_eq(digest, t->expected))
 		return 0;
 	err_set(err, E_IMAGE, "'%s' is not the image that was meant: it is %s, and not %s", t->source,
@@ -406,7 +412,8 @@ transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *or
     const char *name, const char *source, struct err *err)
 {
 	const struct image_spec *spec = &fetch->spec;
-	CLEANUP_FREE char *full = xasprintf("%s\n%s\n%s", key, spec->digest != NULL ? spec->digest : "",
+	CLEANUP_FREE char *full = xasprintf("%s\n%s\n%s\n%s", key,
+	    spec->digest != NULL ? spec->digest : "", fetch->sha256 != NULL ? fetch->sha256 : "",
 	    spec->format != NULL ? spec->format : "");
 	struct transfer *t = find_transfer(fetch->images, full);
 
@@ -418,6 +425,7 @@ transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *or
 		t->source = xstrdup(source);
 		t->expected = xstrdup(spec->digest);
 		t->format = xstrdup(spec->format);
+		t->pin = xstrdup(fetch->sha256);
 	}
 	fetch->transfer = t;
 	TAILQ_INSERT_TAIL(&t->waiters, fetch, link);

@@ -13,6 +13,7 @@
 /* Fetching, as its own files see it.
  *   fetch.c           what somebody wants, what is known of it, and the answer
  *   fetch_known.c     what is known without asking anybody
+ *   fetch_file.c      a file that came with the want
  *   fetch_oci.c       the same for references to registries
  *   fetch_transfer.c  one body on its way into the store, and who waits for it
  *   fetch_child.c     one vmm-fetch: its order, its lines, its end
@@ -114,6 +115,7 @@ struct image_fetch {
 	char *known; /* digest of the image that this meant at last, which is held; NULL */
 	/* How far it is; one of these at most. */
 	struct image_import *import;
+	struct check *check; /* of an imported file */
 	struct transfer *transfer;
 	struct child *child; /* asks for a manifest */
 	/* A registry's image. */
@@ -156,6 +158,13 @@ char *fetch_url_row(const char *url);
 /* With what rights it is fetched; checksums: NULL, or the URL of their list.  Owned. */
 char *fetch_http_auth_key(const struct fetch_auth *auth, const char *url, const char *checksums);
 
+/* Is it what was asked for?  E_IMAGE. */
+int fetch_check_image(const struct image_fetch *fetch, const struct image *image, struct err *err);
+
+/* fetch_file.c */
+void fetch_file_begin(struct image_fetch *fetch, const struct file_ref *file); /* takes its fd */
+void fetch_file_stop(struct image_fetch *fetch); /* looking at what was imported, if it does */
+
 /* fetch_oci.c */
 void fetch_oci_begin(struct image_fetch *fetch);
 void fetch_oci_stop(struct image_fetch *fetch); /* asking for the manifest, if it does */
@@ -171,11 +180,13 @@ struct fetches {
 	LIST_HEAD(, transfer) transfers;
 	LIST_HEAD(, child) children;
 	LIST_HEAD(, image_fetch) asking; /* for a manifest */
+	LIST_HEAD(, check) checks;
 	LIST_HEAD(, image_push) pushes;
 };
 void fetches_open(struct image_store *images);
 void fetches_close(struct image_store *images);
 /* End all with E_SHUTDOWN. */
+void file_fetches_close(struct image_store *images);
 void oci_fetches_close(struct image_store *images);
 void pushes_close(struct image_store *images);
 

@@ -374,8 +374,8 @@ image_store_close(struct image_store *images)
 	if (images == NULL)
 		return;
 	loop_assert(images->loop);
+	imports_close(images); /* those of fetches settle there */
 	fetches_close(images);
-	imports_close(images);
 	names_close(images);
 	HASH_ITER(hh, images->sources, source, next)
 		source_forget(images, source, false);

@@ -28,7 +28,7 @@ def main():
             with open(rest[0], "rb") as file:
                 data = file.read()
             if page:
-                page.replace(data, **rest[1])
+                page.replace(data, **{k: v for k, v in rest[1].items() if k != "content_type"})
             else:
                 server.put(path, data, **rest[1])
         elif verb == "login":

@@ -840,6 +840,217 @@ START_TEST(fetch__with_credentials__is_not_for_others)
 }
 END_TEST
 
+/* ---- files ---- */
+
+static struct want *
+get_file(struct fixture *f, struct image_spec *spec, const char *path)
+{
+	spec->present = true;
+	spec->file = (struct file_ref){ .kind = FILE_FD, .fd = open(path, O_RDONLY | O_CLOEXEC),
+		.name = (char *)(uintptr_t)"mine.img" };
+	ck_assert_int_ge(spec->file.fd, 0);
+	return get_spec(f, spec, IMAGE_REVALIDATE);
+}
+
+START_TEST(fetch__file__is_what_its_digests_say)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL, *digest = NULL, *data = NULL, *hex = NULL;
+	struct image_spec spec = { 0 };
+	struct digest *sha512 = digest_create_sha512();
+	size_t len;
+
+	setup(&f);
+	path = make_image(&f, "mine", MIB, 3);
+	digest = digest_of(path);
+	ck_assert_int_eq(fs_read(path, MIB, &data, &len, NULL), 0);
+	digest_add(sha512, data, len);
+	hex = digest_finish(sha512);
+	spec.sha512 = hex;
+	spec.sha256 = digest + strlen("sha256:");
+	assert_got(get_file(&f, &spec, path), digest, 0);
+	ck_assert(!f.wants[0].known);
+	assert_got(get_file(&f, &spec, path), digest, 0);
+	hex[0] = hex[0] == 'a' ? 'b' : 'a';
+	assert_failed(get_file(&f, &spec, path), E_IMAGE, "sha512");
+	spec.sha512 = NULL;
+	spec.sha256 = hex;
+	hex[64] = '\0';
+	assert_failed(get_file(&f, &spec, path), E_IMAGE, "sha256");
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(fetch__file_at_the_end__is_told)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL;
+	struct image_spec spec = { .present = true };
+
+	setup(&f);
+	path = make_image(&f, "mine", 4 * MIB, 3);
+	spec.file = (struct file_ref){ .kind = FILE_FD, .fd = open(path, O_RDONLY | O_CLOEXEC) };
+	begin_as(&f, 0, &spec, IMAGE_REVALIDATE, ALICE, NULL);
+	f.pending = 100;
+	close_all(&f);
+	assert_failed(&f.wants[0], E_SHUTDOWN, "going down");
+	open_all(&f);
+	teardown(&f);
+}
+END_TEST
+
+/* ---- registries ---- */
+
+#define MANIFEST "application/vnd.oci.image.manifest.v1+json"
+#define RAW "application/octet-stream"
+#define TAR "application/vnd.oci.image.layer.v1.tar"
+
+static void
+put_file(struct fixture *f, const char *target, const char *text, size_t len, const char *type)
+{
+	CLEANUP_FREE char *path = fs_join(f->dir, "put");
+
+	ck_assert_int_eq(fs_write(path, text, len, 0600, NULL), 0);
+	TELL(f, "[\"put\", \"%s\", \"%s\", {\"content_type\": \"%s\"}]", target, path, type);
+}
+
+/* A tag of a repository whose one layer is this file; owned digest of the manifest. */
+static char *
+push(struct fixture *f, const char *repository, const char *tag, const char *file, const char *type,
+    bool container)
+{
+	static const char config[] = "{}";
+	struct digest *digest = digest_create();
+	CLEANUP_FREE char *blob = digest_of(file), *data = NULL, *text = NULL, *target = NULL;
+	CLEANUP_FREE char *hex = NULL, *config_hex = NULL, *by_digest = NULL;
+	size_t len;
+
+	ck_assert_int_eq(fs_read(file, 64 * MIB, &data, &len, NULL), 0);
+	target = xasprintf("/v2/%s/blobs/%s", repository, blob);
+	put_file(f, target, data, len, RAW);
+	digest_add(digest, config, 2);
+	config_hex = digest_finish(digest);
+	text = xasprintf("{\"schemaVersion\":2,\"mediaType\":\"" MANIFEST "\",\"config\":{"
+			 "\"mediaType\":\"%s\",\"digest\":\"sha256:%s\",\"size\":2},\"layers\":["
+			 "{\"mediaType\":\"%s\",\"digest\":\"%s\",\"size\":%zu}]}",
+	    container ? "application/vnd.oci.image.config.v1+json" : "application/vnd.oci.empty.v1+json",
+	    config_hex, type, blob, len);
+	digest = digest_create();
+	digest_add(digest, text, strlen(text));
+	hex = digest_finish(digest);
+	free(target);
+	target = xasprintf("/v2/%s/manifests/%s", repository, tag);
+	put_file(f, target, text, strlen(text), MANIFEST);
+	by_digest = xasprintf("/v2/%s/manifests/sha256:%s", repository, hex);
+	put_file(f, by_digest, text, strlen(text), MANIFEST);
+	return xasprintf("sha256:%s", hex);
+}
+
+static char *
+oci_of(struct fixture *f, const char *rest)
+{
+	return xasprintf("oci://%s/%s", f->url + strlen("http://"), rest);
+}
+
+static size_t
+blob_hits(struct fixture *f, const char *repository, const char *digest)
+{
+	CLEANUP_FREE char *path = xasprintf("/v2/%s/blobs/%s", repository, digest);
+
+	return hit_count(f, path);
+}
+
+START_TEST(fetch__registry__is_asked_for_the_manifest_alone_when_known)
+{
+	struct fixture f;
+	CLEANUP_FREE char *file = NULL, *moved = NULL, *digest = NULL, *second = NULL, *url = NULL;
+	CLEANUP_FREE char *manifest = NULL, *other = NULL, *fixed = NULL, *source = NULL;
+
+	setup(&f);
+	file = make_image(&f, "one", MIB, 1);
+	digest = digest_of(file);
+	manifest = push(&f, "a/disk", "v1", file, RAW, false);
+	url = oci_of(&f, "a/disk:v1");
+	assert_got(get(&f, url), digest, MIB);
+	source = xasprintf("%s@%s", url, manifest);
+	source[strlen(url) - strlen(":v1")] = '\0';
+	fixed = xasprintf("%s@%s", source, manifest);
+	ck_assert_str_eq(f.wants[0].source, fixed);
+	assert_file(&f, digest, MIB);
+	assert_got(get(&f, url), digest, 0);
+	ck_assert(f.wants[0].known);
+	ck_assert_str_eq(f.wants[0].source, fixed);
+	ck_assert_uint_eq(blob_hits(&f, "a/disk", digest), 1);
+	/* The tag moves. */
+	moved = make_image(&f, "two", 2 * MIB, 2);
+	second = digest_of(moved);
+	other = push(&f, "a/disk", "v1", moved, RAW, false);
+	assert_got(get(&f, url), second, 2 * MIB);
+	/* By digest it does not. */
+	assert_got(get(&f, fixed), digest, 0);
+	ck_assert_uint_eq(blob_hits(&f, "a/disk", digest), 1);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(fetch__same_blob_elsewhere__is_not_fetched_again)
+{
+	struct fixture f;
+	CLEANUP_FREE char *file = NULL, *digest = NULL, *one = NULL, *two = NULL, *url = NULL;
+	CLEANUP_FREE char *url_two = NULL;
+	struct image_spec spec = { .present = true };
+
+	setup(&f);
+	file = make_image(&f, "one", MIB, 1);
+	digest = digest_of(file);
+	one = push(&f, "alice/disk", "v1", file, RAW, false);
+	two = push(&f, "bob/copy", "v2", file, RAW, false);
+	url = oci_of(&f, "alice/disk:v1");
+	spec.url = url_two = oci_of(&f, "bob/copy:v2");
+	begin(&f, 0, url);
+	begin_as(&f, 1, &spec, IMAGE_REVALIDATE, BOB, NULL);
+	loop_run(f.loop);
+	ck_assert_str_eq(f.wants[0].digest, digest);
+	ck_assert_str_eq(f.wants[1].digest, digest);
+	ck_assert_uint_eq(blob_hits(&f, "alice/disk", digest) + blob_hits(&f, "bob/copy", digest), 1);
+	spec.sha512 = (char *)(uintptr_t)"ab";
+	assert_failed(get_spec(&f, &spec, IMAGE_REVALIDATE), E_PARAMS, "sha512");
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(fetch__disk_in_a_tar__is_taken_out_of_it_when_it_is_called_so)
+{
+	struct fixture f;
+	CLEANUP_FREE char *disk = NULL, *tar = NULL, *digest = NULL;
+	CLEANUP_FREE char *evil = NULL, *good = NULL, *evil_url = NULL, *good_url = NULL;
+	struct process_output output = { 0 };
+
+	setup(&f);
+	disk = make_image(&f, "disk.img", MIB, 1);
+	digest = digest_of(disk);
+	tar = fs_join(f.dir, "layer.tar");
+	{
+		const char *const argv[] = { "tar", "-C", f.dir, "-cf", tar,
+			"--transform=s,^,disk/,", "disk.img", NULL };
+
+		ck_assert_int_eq(process_run(argv, NULL, 0, 100, 60000, NULL, NULL, &output, NULL), 0);
+		process_output_done(&output);
+	}
+	evil = push(&f, "bob/evil", "v1", tar, RAW, false);
+	good = push(&f, "alice/good", "v1", tar, TAR, true);
+	evil_url = oci_of(&f, "bob/evil:v1");
+	good_url = oci_of(&f, "alice/good:v1");
+	assert_failed(get(&f, evil_url), E_IMAGE, "tar");
+	ck_assert_uint_eq(files(&f, "sha256-*"), 0);
+	get(&f, good_url);
+	assert_got(&f.wants[0], digest, f.wants[0].transferred);
+	ck_assert(!f.wants[0].known);
+	assert_file(&f, digest, MIB);
+	teardown(&f);
+}
+END_TEST
+
 /* ---- held ---- */
 
 START_TEST(fetch__asked_for__can_not_be_removed)
@@ -888,6 +1099,11 @@ main(void)
 	UNIT_CASE(suite, fetch__one_cancels__the_other_gets_it);
 	UNIT_CASE(suite, fetch__last_cancels__nothing_stays);
 	UNIT_CASE(suite, fetch__with_credentials__is_not_for_others);
+	UNIT_CASE(suite, fetch__file__is_what_its_digests_say);
+	UNIT_CASE(suite, fetch__file_at_the_end__is_told);
+	UNIT_CASE(suite, fetch__registry__is_asked_for_the_manifest_alone_when_known);
+	UNIT_CASE(suite, fetch__same_blob_elsewhere__is_not_fetched_again);
+	UNIT_CASE(suite, fetch__disk_in_a_tar__is_taken_out_of_it_when_it_is_called_so);
 	UNIT_CASE(suite, fetch__asked_for__can_not_be_removed);
 	return unit_main(suite);
 }
