@@ -49,6 +49,11 @@ project_destroy(struct project *p)
 	if (p == NULL)
 		return;
 	p->ended = true;
+	for (size_t i = 0; i < p->count; i++) {
+		if (p->members[i].held != NULL)
+			image_unhold(p->vmmd->images, p->members[i].held);
+		free(TAKE(p->members[i].held));
+	}
 	if (p->kicks > 0)
 		return;
 	for (size_t i = 0; i < p->count; i++) {

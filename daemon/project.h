@@ -29,6 +29,7 @@ struct member {
 	struct job *job;
 	struct err job_err;
 	char *dir; /* for the job */
+	char *held; /* digest of the image that it is to be made of; NULL */
 };
 
 struct project {

@@ -85,13 +85,14 @@ static void
 image_got(void *arg, const struct image_got *got, const struct err *err)
 {
 	struct project *p = arg;
-	struct image_spec *ref = &p->members[p->image_at].spec.image;
+	struct member *m = &p->members[p->image_at];
+	struct image_spec *ref = &m->spec.image;
 
 	p->fetch = NULL;
 	if (err != NULL) {
 		struct err own = *err;
 
-		err_wrap(&own, "machine '%s'", p->members[p->image_at].name);
+		err_wrap(&own, "machine '%s'", m->name);
 		op_step_failed(p->op, &own);
 		return;
 	}
@@ -101,6 +102,9 @@ image_got(void *arg, const struct image_got *got, const struct err *err)
 	vm_set_string(&ref->digest, got->image->digest);
 	if (got->source != NULL)
 		vm_set_string(&ref->source, got->source);
+	/* Once the old machine is gone, nothing else keeps it. */
+	m->held = xstrdup(got->image->digest);
+	image_hold(p->vmmd->images, m->held, "is needed by a reload");
 	p->image_at++;
 	take_next_image(p);
 }

@@ -154,6 +154,27 @@ def test_the_source_may_change_or_go():
     clear()
 
 
+def test_a_reload_keeps_what_it_needs():
+    """Between the old machine and the new one, no machine stands on the image."""
+    path = source("base.raw", b"base")
+    digest = host.call("image.import", image={"path": path})["image"]["digest"]
+    folder = host.project("vms:\n"
+                          + "".join(f"  r{i}:\n    backend: noop\n    image: {digest}\n"
+                                    for i in range(4)))
+    host.vmctl("up", cwd=folder)
+    crowd = Crowd()
+    for _ in range(3):
+        crowd.add(lambda _: host.call("image.rm", image=digest), "wrong_state", "busy", "not_found")
+    try:
+        for _ in range(8):
+            host.vmctl("reload", cwd=folder)
+    finally:
+        crowd.end()
+    check_machines()
+    host.vmctl("down", "--destroy", cwd=folder)
+    clear()
+
+
 def test_kill_9_at_any_moment_leaves_nothing():
     random.seed(40)
     files = [source(f"f{i}.raw", str(i % 2).encode(), 16) for i in range(4)]
