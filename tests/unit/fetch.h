@@ -179,7 +179,7 @@ web_stop(struct web *web)
 }
 
 /* The control takes JSON; here ' stands for ". */
-static UNUSED json_object *
+static UNUSED json_object *__attribute__((format(printf, 2, 0)))
 web_vask(struct web *web, const char *fmt, va_list ap)
 {
 	CLEANUP_FREE char *text = xvasprintf(fmt, ap);

@@ -60,7 +60,7 @@ struct fixture {
 /* ---- the server ---- */
 
 /* Owned: its answer. */
-static json_object *
+static json_object *__attribute__((format(printf, 2, 3)))
 ask(struct fixture *f, const char *fmt, ...)
 {
 	char *line = NULL;
