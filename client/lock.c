@@ -27,6 +27,19 @@ lock_load(const struct vmfile *vmfile, struct lock *ret_lock, struct err *err)
 	return rc;
 }
 
+int
+lock_reload(struct lock *lock, struct err *err)
+{
+	struct vmlock entries;
+	int rc = vmlock_load(lock->path, &entries, err);
+
+	if (rc != 0)
+		return rc;
+	vmlock_done(&lock->entries);
+	lock->entries = entries;
+	return 0;
+}
+
 void
 lock_done(struct lock *lock)
 {
@@ -138,6 +151,8 @@ lock_record(struct vmctl *ctl, struct lock *lock, const struct vmfile *vmfile, c
 	}
 	if (missing)
 		rc = call_run(ctl, &call, &result, &err);
+	if (missing && rc == 0)
+		rc = lock_reload(lock, &err);
 	for (size_t i = 0; rc == 0 && missing && i < vmfile->vms.count; i++) {
 		const struct vm_spec *spec = vmfile_vm(vmfile, i);
 		CLEANUP_FREE char *key = lock_key(&spec->image);

@@ -20,6 +20,8 @@ struct lock {
 };
 
 int lock_load(const struct vmfile *vmfile, struct lock *ret_lock, struct err *err);
+/* As it is now: others may have written it since.  Before a change, so that theirs stays. */
+int lock_reload(struct lock *lock, struct err *err);
 void lock_done(struct lock *lock);
 /* Owned: the entry's name of an image whose meaning may change: a name, a URL or a tag without a
  * digest.  NULL: it has none. */

@@ -102,7 +102,6 @@ update_one(struct update *u, const struct image_spec *spec, const char *key, str
 		    "vmctl: note: '%s' is a name of this host's store alone; it is not pinned",
 		    key);
 	} else {
-		vmlock_set(&u->lock.entries, key, digest, source);
 		tell(u, key, before, digest, source);
 	}
 	json_object_put(result);
@@ -155,6 +154,23 @@ remove_stale(struct update *u, const struct vmfile *vmfile)
 	}
 }
 
+static int
+save(struct update *u, const struct vmfile *vmfile, struct err *err)
+{
+	int rc = lock_reload(&u->lock, err);
+
+	if (rc != 0)
+		return rc;
+	for (size_t i = 0; i < json_length(u->images); i++) {
+		struct json_object *row = json_item(u->images, i);
+
+		vmlock_set(&u->lock.entries, json_string(row, "image"), json_string(row, "to"),
+		    json_string(row, "source"));
+	}
+	remove_stale(u, vmfile);
+	return vmlock_save(&u->lock.entries, u->lock.path, err);
+}
+
 static void
 print_answer(struct update *u)
 {
@@ -186,8 +202,7 @@ run_image_update(struct vmctl *ctl, void *args, struct err *err)
 		u.images = json_object_new_array();
 		u.removed = json_object_new_array();
 		rc = update_all(&u, vmfile, &a->names, err);
-		remove_stale(&u, vmfile);
-		saved = vmlock_save(&u.lock.entries, u.lock.path, &saving);
+		saved = save(&u, vmfile, &saving);
 		if (rc == 0 && saved != 0) {
 			*err = saving;
 			rc = saved;

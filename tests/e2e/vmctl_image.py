@@ -369,6 +369,27 @@ class Locks(Case):
         self.assertIn("1" * 64, self.lock())
         self.assertNotIn("7" * 64, self.lock())
 
+    def test_up_keeps_what_others_wrote_meanwhile(self):
+        def up(call):
+            self.means["debian:12"] = ("7", "https://d.example/12-new.qcow2")
+            self.run_vmctl("image", "update", "web")
+            self.means["debian:12"] = self.MEANS["debian:12"]
+            return self.up(call)
+        self.daemon.answers["file.up"] = up
+        self.run_vmctl("up")
+        self.assertIn("7" * 64, self.lock())
+        self.assertNotIn("1" * 64, self.lock())
+        self.assertIn("2" * 64, self.lock())
+
+    def test_update_keeps_what_others_wrote_meanwhile(self):
+        def pull(call):
+            self.run_vmctl("up")
+            return self.pull(call)
+        self.daemon.answers["image.pull"] = pull
+        self.means["debian:12"] = ("7", "https://d.example/12-new.qcow2")
+        self.run_vmctl("image", "update", "web")
+        self.assertIn("2" * 64, self.lock())
+
     def test_machine_of_another_image_says_nothing(self):
         def up(call):
             self.up(call)
