@@ -323,8 +323,8 @@ finish(struct operation *op)
 	journal(op);
 	tell_event(op);
 	if (op->err != NULL)
-		log_warn("%s %s: %s", op->kind->name, op->vm_name != NULL ? op->vm_name : "",
-		    op->err->msg);
+		log_warn("%s%s%s: %s", op->kind->name, op->vm_name != NULL ? " " : "",
+		    op->vm_name != NULL ? op->vm_name : "", op->err->msg);
 	if (op->kind->ended != NULL)
 		op->kind->ended(op);
 	if (op->vm != NULL) {
