@@ -120,7 +120,8 @@ jail_run(const struct jail *jail, const char *const *argv, const void *input, si
 	for (size_t i = 0; argv[i] != NULL; i++)
 		add(&args, argv[i]);
 	ret_output->name = argv[0];
-	rc = process_run(args.items, input, input_len, out_max, timeout_ms, NULL, job, ret_output, err);
+	rc = process_run(
+	    args.items, input, input_len, out_max, timeout_ms, NULL, job, ret_output, err);
 	for (size_t i = 0; i < args.owned_count; i++)
 		free(args.owned[i]);
 	return rc;
@@ -129,8 +130,11 @@ jail_run(const struct jail *jail, const char *const *argv, const void *input, si
 int
 jail_enter(const struct jail_self *self, struct err *err)
 {
-	struct confinement wanted = { .layers = jail_probe_self(), .read = self->read,
-		.write = self->write, .network = self->network, .limits = self->limits };
+	struct confinement wanted = { .layers = jail_probe_self(),
+		.read = self->read,
+		.write = self->write,
+		.network = self->network,
+		.limits = self->limits };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	wanted.layers = 0; /* a sanitizer traces its process at the end, and maps without limit */

@@ -27,7 +27,7 @@ struct jail {
 	const char *const *write; /* files that may be read, written and truncated */
 	const char *const *make;  /* folders in which files may be made and removed */
 	struct process_limits limits;
-	unsigned without;	  /* layers left out: for the tests of each alone */
+	unsigned without; /* layers left out: for the tests of each alone */
 };
 
 /* process_run (lib/base/process.h) inside of the jail, through the program vmm-jail (beside this
@@ -41,9 +41,9 @@ int jail_run(const struct jail *jail, const char *const *argv, const void *input
 unsigned jail_layers(void);
 extern const char *const jail_layer_names[]; /* by bit, then NULL */
 
-/* For processes that confine themselves (vmm-fetch): the same layers but netns, on the caller, before
- * it has threads.  Root becomes an ordinary user 0.  network: may reach servers, so no limit on
- * sockets of the internet. */
+/* For processes that confine themselves (vmm-fetch): the same layers but netns, on the caller,
+ * before it has threads.  Root becomes an ordinary user 0.  network: may reach servers, so no limit
+ * on sockets of the internet. */
 struct jail_self {
 	const char *const *read, *const *write;
 	bool network;

@@ -28,9 +28,9 @@
 
 enum {
 	CODE_MAX = 512,
-	NEWEST = 466,		  /* the last call that this list was made with */
+	NEWEST = 466,              /* the last call that this list was made with */
 	FIRST_OF_X32 = 0x40000000, /* the same calls once more, with other numbers */
-	TYPE_OF_SOCKET = 0xf,	  /* the rest of the argument is flags */
+	TYPE_OF_SOCKET = 0xf,      /* the rest of the argument is flags */
 	NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
 		     CLONE_NEWPID | CLONE_NEWNET,
 };
@@ -55,7 +55,7 @@ static const int refused[] = {
 	SYS_fanotify_mark, SYS_open_by_handle_at, SYS_name_to_handle_at, SYS_personality,
 	SYS_quotactl, 443, /* quotactl_fd */
 	SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_acct, SYS_reboot,
-	SYS_syslog, SYS_vhangup, SYS_lookup_dcookie, SYS_sethostname, SYS_setdomainname,
+	SYS_kexec_file_load, SYS_syslog, SYS_vhangup, SYS_sethostname, SYS_setdomainname,
 	SYS_settimeofday, SYS_clock_settime, SYS_clock_adjtime, SYS_adjtimex,
 	/* what Landlock does not see of paths */
 	SYS_fchmodat, SYS_fchownat, 452, /* fchmodat2 */
@@ -63,7 +63,7 @@ static const int refused[] = {
 	SYS_mknodat, SYS_setrlimit,
 #ifdef __x86_64__
 	SYS_fork, SYS_vfork, SYS_chmod, SYS_chown, SYS_lchown, SYS_mknod, SYS_iopl, SYS_ioperm,
-	SYS_modify_ldt, SYS_uselib, SYS_ustat, SYS_sysfs, SYS_kexec_file_load,
+	SYS_modify_ldt, SYS_uselib, SYS_ustat, SYS_sysfs,
 #endif
 };
 /* clang-format on */
@@ -77,7 +77,8 @@ static void
 add(struct code *c, unsigned op, uint32_t k, unsigned yes, unsigned no)
 {
 	if (c->len < CODE_MAX)
-		c->lines[c->len++] = (struct sock_filter){ (uint16_t)op, (uint8_t)yes, (uint8_t)no, k };
+		c->lines[c->len++] =
+		    (struct sock_filter){ (uint16_t)op, (uint8_t)yes, (uint8_t)no, k };
 }
 
 static void

@@ -79,8 +79,8 @@ confine_files(const struct confinement *wanted, struct err *err)
 	if (rc == 0)
 		rc = allow_each(rules, wanted->write, LANDLOCK_READ | LANDLOCK_WRITE, err);
 	if (rc == 0)
-		rc = allow_each(rules, wanted->make,
-		    LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_MAKE, err);
+		rc = allow_each(
+		    rules, wanted->make, LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_MAKE, err);
 	if (rc == 0)
 		rc = landlock_enforce(rules, err);
 	return rc;

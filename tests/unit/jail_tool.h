@@ -97,7 +97,8 @@ try_truncate(const struct place *at)
 static bool
 reaches(int type, int port)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+	struct sockaddr_in to = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	CLEANUP_FD int fd = socket(AF_INET, type, 0);
 
@@ -121,7 +122,8 @@ unix_address(const struct place *at, bool abstract, struct sockaddr_un *ret_addr
 {
 	*ret_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)abstract +
-			   (size_t)snprintf(ret_address->sun_path + abstract, 100, "%s/socket", at->dir));
+			   (size_t)snprintf(
+			       ret_address->sun_path + abstract, 100, "%s/socket", at->dir));
 }
 
 static bool
@@ -325,8 +327,8 @@ static const struct attempt {
 	const char *name;
 	bool (*run)(const struct place *at);
 	unsigned refused_by; /* layers */
-	int abi;	     /* Landlock refuses it from this version on */
-	bool network;	     /* left to who confines itself and needs servers */
+	int abi;             /* Landlock refuses it from this version on */
+	bool network;        /* left to who confines itself and needs servers */
 } attempts[] = {
 	/* what tools need */
 	{ "read-named", try_read_named, 0 },
@@ -347,7 +349,8 @@ static const struct attempt {
 	{ "udp", try_udp, JAIL_NETNS | JAIL_SECCOMP, 0, true },
 	{ "unix", try_unix, JAIL_SECCOMP, 0, true },
 	{ "unix-by-pair", try_unix_by_pair, JAIL_SECCOMP },
-	{ "unix-abstract", try_unix_abstract, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP, ABI_SCOPE },
+	{ "unix-abstract", try_unix_abstract, JAIL_LANDLOCK | JAIL_NETNS | JAIL_SECCOMP,
+	    ABI_SCOPE },
 	/* processes */
 	{ "fork", try_fork, JAIL_SECCOMP },
 	{ "vfork", try_vfork, JAIL_SECCOMP },
@@ -378,7 +381,8 @@ become(void)
 static int
 become_by_descriptor(void)
 {
-	static char *const argv[] = { (char *)(uintptr_t) "echo", (char *)(uintptr_t) "exec=yes", NULL };
+	static char *const argv[] = { (char *)(uintptr_t) "echo", (char *)(uintptr_t) "exec=yes",
+		NULL };
 	struct rlimit limit = { 1024, 1024 };
 	int fd = open("/bin/echo", O_PATH);
 
@@ -424,6 +428,19 @@ extend(const char *path)
 	return 0;
 }
 
+/* Until it is killed. */
+static int
+hold(const char *path)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fcntl(fd, F_SETLK, &lock) < 0)
+		return 1;
+	for (;;)
+		pause();
+}
+
 static int
 jailed(int argc, char **argv)
 {
@@ -437,6 +454,8 @@ jailed(int argc, char **argv)
 		return spin();
 	if (str_eq(argv[1], "--grow"))
 		return grow();
+	if (str_eq(argv[1], "--hold"))
+		return hold(argv[2]);
 	if (str_eq(argv[1], "--extend"))
 		return extend(argv[2]);
 	at.tcp_port = (int)strtol(argv[3], NULL, 10);

@@ -58,8 +58,9 @@ make(const char *const argv[])
 	struct process_output output = { 0 };
 	struct err err = ERR_INIT;
 
-	ck_assert_msg(process_run(argv, NULL, 0, OUT_MAX, TIMEOUT_MS, NULL, NULL, &output, &err) == 0,
-	    "%s", err.msg);
+	ck_assert_msg(
+	    process_run(argv, NULL, 0, OUT_MAX, TIMEOUT_MS, NULL, NULL, &output, &err) == 0, "%s",
+	    err.msg);
 	process_output_done(&output);
 }
 
@@ -87,10 +88,12 @@ expect_refused(const struct fixture *f, const char *word)
 static int
 convert(const struct fixture *f, const char *format, unsigned layers, uint64_t timeout_ms)
 {
-	const char *const argv[] = { "qemu-img", "convert", "-f", format, "-O", "raw", f->evil, f->out,
-		NULL };
+	const char *const argv[] = { "qemu-img", "convert", "-f", format, "-O", "raw", f->evil,
+		f->out, NULL };
 	const char *const read[] = { f->evil, NULL }, *const write[] = { f->out, NULL };
-	const struct jail jail = { .read = read, .write = write, .without = ALL & ~layers,
+	const struct jail jail = { .read = read,
+		.write = write,
+		.without = ALL & ~layers,
 		.limits = { 60, 1 << 30, 64 << 20 } };
 	struct process_output output = { 0 };
 	int rc;
@@ -144,9 +147,10 @@ START_TEST(hostile__backing_file_as_json__no_secret_of_the_host)
 
 	setup(&f);
 	CLEANUP_FREE char *name = xasprintf(
-	    "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}", f.secret);
-	const char *const argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b",
-		name, f.evil, "4096", NULL };
+	    "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"%s\"}}",
+	    f.secret);
+	const char *const argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw",
+		"-b", name, f.evil, "4096", NULL };
 	make(argv);
 	expect_refused(&f, "backing file");
 	expect_no_leak(&f, "qcow2");
@@ -160,8 +164,8 @@ START_TEST(hostile__data_file__no_secret_of_the_host)
 
 	setup(&f);
 	CLEANUP_FREE char *options = xasprintf("data_file=%s,data_file_raw=on", f.secret);
-	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, f.evil,
-		"4096", NULL };
+	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options,
+		f.evil, "4096", NULL };
 	const char *const fill[] = { "qemu-io", "-f", "qcow2", "-c", "write 0 4096", f.evil, NULL };
 	char text[4096] = SECRET;
 	make(argv);
@@ -178,9 +182,11 @@ START_TEST(hostile__vmdk_descriptor__no_secret_of_the_host)
 	struct fixture f;
 
 	setup(&f);
-	CLEANUP_FREE char *text = xasprintf("# Disk DescriptorFile\nversion=1\nCID=fffffffe\n"
-		"parentCID=ffffffff\ncreateType=\"monolithicFlat\"\n\n# Extent description\n"
-		"RW 8 FLAT \"%s\" 0\n", f.secret);
+	CLEANUP_FREE char *text =
+	    xasprintf("# Disk DescriptorFile\nversion=1\nCID=fffffffe\n"
+		      "parentCID=ffffffff\ncreateType=\"monolithicFlat\"\n\n# Extent description\n"
+		      "RW 8 FLAT \"%s\" 0\n",
+		f.secret);
 	write_file(f.evil, text, strlen(text));
 	expect_refused(&f, "VMDK");
 	expect_no_leak(&f, "vmdk");
@@ -222,8 +228,8 @@ START_TEST(hostile__backing_file_on_a_server__nobody_is_called)
 	setup(&f);
 	CLEANUP_FD int listener = listen_anywhere(&port);
 	CLEANUP_FREE char *url = xasprintf("nbd://127.0.0.1:%d/disk", port);
-	const char *const argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b",
-		url, f.evil, "1M", NULL };
+	const char *const argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw",
+		"-b", url, f.evil, "1M", NULL };
 	make(argv);
 	expect_refused(&f, "backing file");
 	ck_assert_int_ne(convert(&f, "qcow2", JAIL_LIMITS, UNHEARD_MS), 0);
@@ -262,8 +268,8 @@ START_TEST(hostile__raw_that_looks_like_qcow2__never_guessed_again)
 	expect_refused(&f, "backing file");
 	/* A disk that becomes such after it was taken stays the raw disk that it is. */
 	write_file(base, zeros, DISK_BYTES);
-	ck_assert_msg(disk_create_overlay(base, "raw", DISK_BYTES, disk, 0, NULL, &err) == 0, "%s",
-	    err.msg);
+	ck_assert_msg(
+	    disk_create_overlay(base, "raw", DISK_BYTES, disk, 0, NULL, &err) == 0, "%s", err.msg);
 	memcpy(zeros, bytes, len);
 	write_file(base, zeros, DISK_BYTES);
 	make(show); /* in no jail at all */
@@ -356,7 +362,8 @@ START_TEST(hostile__honest_snapshots__taken)
 	struct err err = ERR_INIT;
 
 	setup(&f);
-	const char *const create[] = { "qemu-img", "create", "-q", "-f", "qcow2", f.evil, "64M", NULL };
+	const char *const create[] = { "qemu-img", "create", "-q", "-f", "qcow2", f.evil, "64M",
+		NULL };
 	const char *const first[] = { "qemu-img", "snapshot", "-c", "first", f.evil, NULL };
 	const char *const second[] = { "qemu-img", "snapshot", "-c", "another one", f.evil, NULL };
 	make(create);

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/fs.h"
 #include "lib/base/landlock.h"
 #include "lib/base/mem.h"
@@ -160,7 +162,8 @@ expect_attempts(struct fixture *f, unsigned layers)
 	ck_assert_msg(run_in(f, layers, argv) == 0, "layers %u: %s", layers, f->err.msg);
 	for (size_t i = 0; i < ARRAY_LEN(attempts); i++)
 		ck_assert_msg(said(f, attempts[i].name, goes_with(&attempts[i], layers)),
-		    "layers %u: not as expected is %s in: %s", layers, attempts[i].name, f->output.out);
+		    "layers %u: not as expected is %s in: %s", layers, attempts[i].name,
+		    f->output.out);
 }
 
 static void
@@ -225,8 +228,8 @@ START_TEST(jail__this_host__layers_as_the_kernel_has_them)
 {
 	ck_assert_uint_eq(jail_layers() & JAIL_LIMITS, JAIL_LIMITS);
 	ck_assert_int_eq((jail_layers() & JAIL_LANDLOCK) != 0, landlock_abi() > 0);
-	ck_assert_int_eq((jail_layers() & JAIL_SECCOMP) != 0,
-	    prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0);
+	ck_assert_int_eq(
+	    (jail_layers() & JAIL_SECCOMP) != 0, prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0);
 	ck_assert_str_eq(jail_layer_names[0], "landlock");
 	ck_assert_str_eq(jail_layer_names[3], "limits");
 	ck_assert_ptr_null(jail_layer_names[4]);
@@ -353,8 +356,9 @@ START_TEST(jail__enter__confines_the_caller)
 			_exit(try_confined(&f, network));
 		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 		ck_assert_msg(status == 0, "network %d: status %d: %s", network, status,
-		    WIFEXITED(status) && WEXITSTATUS(status) <= (int)ARRAY_LEN(attempts) ?
-			attempts[WEXITSTATUS(status) - 1].name : "?");
+		    WIFEXITED(status) && WEXITSTATUS(status) <= (int)ARRAY_LEN(attempts)
+			? attempts[WEXITSTATUS(status) - 1].name
+			: "?");
 		finish(&f);
 	}
 }
@@ -403,6 +407,44 @@ START_TEST(jail__not_root__the_same_layers)
 }
 END_TEST
 
+/* Whoever has locked the file; 0: nobody. */
+static pid_t
+holder(const char *path)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	CLEANUP_FD int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_eq(fcntl(fd, F_GETLK, &lock), 0);
+	return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+}
+
+START_TEST(jail__daemon_killed__tool_ends_with_it)
+{
+	struct fixture f;
+	uint64_t until = clock_ms() + 30000;
+	pid_t daemon, tool = 0;
+
+	setup(&f);
+	const char *const argv[] = { f.self, "--hold", f.target, NULL };
+	jail_layers();
+	daemon = fork();
+	if (daemon == 0) {
+		run_in(&f, jail_layers(), argv);
+		_exit(0);
+	}
+	while ((tool = holder(f.target)) == 0 && clock_ms() < until)
+		sched_yield();
+	ck_assert_int_ne(tool, 0);
+	ck_assert_int_ne(tool, daemon);
+	ck_assert_int_eq(kill(daemon, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(daemon, NULL, 0), daemon);
+	while (holder(f.target) == tool && clock_ms() < until)
+		sched_yield();
+	ck_assert_int_eq(holder(f.target), 0);
+	finish(&f);
+}
+END_TEST
+
 START_TEST(jail__tool_fails__its_name_and_words)
 {
 	const char *const argv[] = { "qemu-img", "check", "-f", "qcow2", "/etc/passwd", NULL };
@@ -410,7 +452,8 @@ START_TEST(jail__tool_fails__its_name_and_words)
 	struct process_output output = { 0 };
 	struct err err = ERR_INIT;
 
-	ck_assert_int_eq(jail_run(&jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &output, &err), E_FAILED);
+	ck_assert_int_eq(
+	    jail_run(&jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &output, &err), E_FAILED);
 	ck_assert_msg(str_starts(err.msg, "'qemu-img' failed with status 1: "), "%s", err.msg);
 	process_output_done(&output);
 }
@@ -423,8 +466,8 @@ START_TEST(jail__no_such_program__told)
 	struct process_output output = { 0 };
 	struct err err = ERR_INIT;
 
-	ck_assert_int_eq(jail_run(&jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &output, &err),
-	    E_NOT_FOUND);
+	ck_assert_int_eq(
+	    jail_run(&jail, argv, NULL, 0, OUT_MAX, 60000, NULL, &output, &err), E_NOT_FOUND);
 	ck_assert_ptr_nonnull(strstr(err.msg, "no-such-program"));
 }
 END_TEST
@@ -451,6 +494,7 @@ make_suite(bool as_user)
 	UNIT_CASE(s, jail__enter__confines_the_caller);
 #endif
 	UNIT_CASE(s, jail__not_root__the_same_layers);
+	UNIT_CASE(s, jail__daemon_killed__tool_ends_with_it);
 	UNIT_CASE(s, jail__tool_fails__its_name_and_words);
 	UNIT_CASE(s, jail__no_such_program__told);
 	return s;
