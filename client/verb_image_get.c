@@ -29,9 +29,9 @@ static const struct field pull_fields[] = {
 	FIELD_END
 };
 static const struct field import_fields[] = {
-	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "a disk image; it may be packed"),
+	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "a disk image, qcow2 or raw"),
 	FIELD(struct get_args, name,  FIELD_STRING, .min = 1, .text = "a name to give it"),
-	FIELD_NAMED("sha256", struct get_args, flags.sha256, FIELD_STRING, .min = 64, .max = 64, .text = "SHA-256 of the file, or of the image in it"),
+	FIELD_NAMED("sha256", struct get_args, flags.sha256, FIELD_STRING, .min = 64, .max = 64, .text = "SHA-256 of the file"),
 	FIELD_NAMED("sha512", struct get_args, flags.sha512, FIELD_STRING, .min = 128, .max = 128, .text = "SHA-512 of the file, or of the image in it"),
 	FIELD_NAMED("format", struct get_args, flags.format, FIELD_STRING, .min = 1, .text = "qcow2 or raw; default: as its header says"),
 	FIELD_END
@@ -132,12 +132,12 @@ run_image_import(struct vmctl *ctl, void *args, struct err *err)
 
 	if (rc != 0)
 		return err->code = E_USAGE;
-	json_add_string(image, "name", a->name);
 	json_add_string(image, "sha256", a->flags.sha256);
 	json_add_string(image, "sha512", a->flags.sha512);
 	json_add_string(image, "format", a->flags.format);
 	call.params = json_object_new_object();
 	json_object_object_add(call.params, "image", image);
+	json_add_string(call.params, "name", a->name);
 	rc = finish(ctl, &call, &files, err);
 	files_done(&files);
 	return rc;

@@ -366,7 +366,7 @@ method_image_import(struct vmmd *vmmd, struct request *request, void *args)
 		rc = E_PARAMS;
 	}
 	if (rc == 0)
-		rc = op_image_pull(vmmd, &a->image, NULL, IMAGE_MISSING, NULL, &call, &err);
+		rc = op_image_pull(vmmd, &a->image, a->name, IMAGE_MISSING, NULL, &call, &err);
 	files_close_image(&a->image);
 	fail_if(request, rc, &err);
 }

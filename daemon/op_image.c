@@ -138,18 +138,17 @@ op_image_pull(struct vmmd *vmmd, struct image_spec *spec, const char *name,
 	bool file = spec->file.kind == FILE_FD;
 	struct pull *p;
 
-	if (name == NULL && file)
-		name = spec->name;
-	if (name != NULL && strchr(name, '/') == NULL && image_name_check(name, err) != 0)
+	if (name != NULL && image_name_check(name, err) != 0) {
+		err_object(err, "name");
 		return (int)err->code;
+	}
 	p = xcalloc(1, sizeof(*p));
 	p->spec = *spec;
 	memset(spec, 0, sizeof(*spec));
 	if (auth != NULL)
 		fetch_auth_copy(&p->auth, auth);
 	p->policy = policy;
-	p->name = name != NULL && strchr(name, '/') == NULL ? xstrdup(name)
-	    : file ? name_of_file(&p->spec) : NULL;
+	p->name = name != NULL || !file ? xstrdup(name) : name_of_file(&p->spec);
 	return op_start(vmmd, file ? &op_kind_import : &op_kind_pull, NULL, p, 0, call, NULL, err);
 }
 

@@ -92,7 +92,8 @@ const struct field image_export_params[] = {
 	FIELD_END
 };
 const struct field image_import_params[] = {
-	FIELD(struct image_import_args, image, FIELD_OBJECT, .required = true, .fields = vm_image_fields, .text = "the file, and what it shall be called"),
+	FIELD(struct image_import_args, image, FIELD_OBJECT, .required = true, .fields = vm_image_fields, .text = "the file, and what it must be"),
+	FIELD(struct image_import_args, name, FIELD_STRING, .min = 1, .text = "a name to give it; default: the file's, as far as it can be one"),
 	ROW_PROGRESS(struct image_import_args),
 	FIELD_END
 };

@@ -61,6 +61,7 @@ struct image_export_args {
 
 struct image_import_args {
 	struct image_spec image; /* a file */
+	char *name;
 	bool progress;
 };
 

@@ -101,6 +101,18 @@ hear(struct child *c, json_object *line)
 	c->line(c->arg, event, line);
 }
 
+char *
+child_retry_note(json_object *line)
+{
+	const char *said = json_string(line, "message");
+	CLEANUP_FREE char *shown = said != NULL ? str_printable(said, strlen(said)) : NULL;
+
+	if (shown == NULL)
+		return NULL;
+	return xasprintf("%s; try %lld follows in %.1f s", shown,
+	    (long long)json_int(line, "attempt") + 1, (double)json_int(line, "wait_ms") / 1000);
+}
+
 static void
 on_input(void *arg)
 {

@@ -21,7 +21,10 @@ on_line(void *arg, const char *event, json_object *line)
 {
 	struct image_fetch *f = arg;
 	json_object *layers = NULL;
+	CLEANUP_FREE char *note = str_eq(event, "retry") ? child_retry_note(line) : NULL;
 
+	if (note != NULL)
+		fetch_tell(f, "resolve", 0, 0, 0, note);
 	if (!str_eq(event, "manifest"))
 		return;
 	if (json_flag(line, "unchanged")) {

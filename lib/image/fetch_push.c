@@ -50,8 +50,7 @@ on_line(void *arg, const char *event, json_object *line)
 {
 	struct image_push *p = arg;
 	struct image_progress progress = { .phase = "push" };
-	const char *said = json_string(line, "message");
-	CLEANUP_FREE char *note = said != NULL ? str_printable(said, strlen(said)) : NULL;
+	CLEANUP_FREE char *note = str_eq(event, "retry") ? child_retry_note(line) : NULL;
 
 	if (str_eq(event, "pushed")) {
 		free(p->manifest);

@@ -179,11 +179,8 @@ on_line(void *arg, const char *event, json_object *line)
 	} else if (str_eq(event, "saved")) {
 		t->part.bytes = (uint64_t)json_int(line, "bytes");
 		part_note(&t->part);
-	} else if (str_eq(event, "retry") && json_string(line, "message") != NULL) {
-		const char *said = json_string(line, "message");
-		CLEANUP_FREE char *shown = str_printable(said, strlen(said));
-		CLEANUP_FREE char *note = xasprintf("%s; try %lld in %lld ms", shown,
-		    (long long)json_int(line, "attempt") + 1, (long long)json_int(line, "wait_ms"));
+	} else if (str_eq(event, "retry")) {
+		CLEANUP_FREE char *note = child_retry_note(line);
 
 		tell(t, "fetch", 0, 0, 0, note);
 	} else if (str_eq(event, "response")) {

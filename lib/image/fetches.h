@@ -36,6 +36,8 @@ struct child_failure {
  * (`done`, `manifest`, `pushed`).  The child is gone afterwards. */
 typedef void child_end_fn(void *arg, const struct child_failure *failure);
 
+/* Of a `retry` line: what went wrong, and when it is tried again.  Owned; NULL: it says nothing. */
+char *child_retry_note(struct json_object *line);
 /* The program and what every order has are filled in here.  sink_fd, spool_fd: borrowed, -1: none.
  * NULL: it could not be started; err says why. */
 struct child *child_start(struct image_store *images, struct fetch_order *order, uid_t uid,

@@ -185,7 +185,8 @@ class Getting(Case):
             "image": {"fd": 0, "name": path, "format": "qcow2"}, "progress": True})
         self.assertEqual(daemon.content, b"disk")
         self.run_vmctl("image", "import", "a.qcow2", "--name", "golden")
-        self.assertEqual(daemon.calls[-1].params["image"]["name"], "golden")
+        self.assertEqual(daemon.calls[-1].params["name"], "golden")
+        self.assertEqual(daemon.calls[-1].params["image"]["name"], path)
         _, err = self.run_vmctl("image", "import", "none", status=2)
         self.assertIn("can not open", err)
 

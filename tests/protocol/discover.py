@@ -34,7 +34,7 @@ GOOD = [
     ("image.prune", {"dry_run": True}),
     ("image.inspect", {"image": "none"}, "not_found"),
     ("image.pull", {"image": "none"}, "not_found"),
-    ("image.import", {"image": {"data": base64.b64encode(bytes(1 << 16)).decode(), "name": "zeros"}}),
+    ("image.import", {"image": {"data": base64.b64encode(bytes(1 << 16)).decode()}, "name": "zeros"}),
     ("image.verify", {"image": "none"}, "not_found"),
     ("image.tag", {"image": "none", "name": "golden"}, "not_found"),
     ("image.export", {"image": "none", "file": {"fd": 0}}, "invalid_params"),
