@@ -175,6 +175,28 @@ def test_a_reload_keeps_what_it_needs():
     clear()
 
 
+def test_what_rotted_is_found_and_mended():
+    path = source("sound.raw", b"sound")
+    host.call("vm.create", name="stands", backend="noop", image=path)
+    row = host.call("image.list")["images"][0]
+    equal([i["ok"] for i in host.call("image.verify")["images"]], [True])
+    os.chmod(row["path"], 0o600)
+    with open(row["path"], "r+b") as f:
+        f.seek(4096)
+        f.write(b"\1")
+    try:
+        host.call("image.verify", image=row["digest"])
+        raise Failure("it was not seen")
+    except RpcError as e:
+        equal(e.name, "bad_image")
+        check("damaged" in str(e), e)
+    # The machine keeps its image from being removed; the same file, from elsewhere, mends it.
+    twin = source("twin.raw", b"sound")
+    equal(host.call("image.import", image={"path": twin})["image"]["digest"], row["digest"])
+    equal([i["ok"] for i in host.call("image.verify")["images"]], [True])
+    clear()
+
+
 def test_kill_9_at_any_moment_leaves_nothing():
     random.seed(40)
     files = [source(f"f{i}.raw", str(i % 2).encode(), 16) for i in range(4)]
