@@ -283,6 +283,8 @@ verify_done(void *data)
 	}
 	add_verdict(v, v->work.digest, image != NULL ? image->name : NULL,
 	    err.code != E_OK ? &err : NULL);
+	if (err.code == E_IMAGE)
+		image_set_damaged(op->vmmd->images, v->work.digest, true);
 	image_work_done(&v->work, op->vmmd);
 	memset(&v->work, 0, sizeof(v->work));
 	result = verify_next(op, &own);
@@ -303,6 +305,7 @@ verify_next(struct operation *op, struct err *err)
 		const struct image *image = NULL;
 		struct err own = ERR_INIT;
 
+		image_set_damaged(op->vmmd->images, digest, false); /* it is looked at anew */
 		if (image_get(op->vmmd->images, digest, &image, &own) != 0) {
 			if (image != NULL)
 				add_verdict(v, digest, image->name, &own);

@@ -246,6 +246,8 @@ settle_part(struct transfer *t, struct job *job)
 	}
 	if (rc == 0 && t->rehash)
 		rc = check_digest(take, job);
+	if (rc == 0)
+		rc = take_compare(take, job, take->fd);
 	if (rc == 0 && job_cancelled(job))
 		rc = err_set(&take->err, E_CANCELLED, "taking '%s' was stopped", take->name);
 	if (rc == 0 && (fchmod(take->fd, 0400) < 0 || fsync(take->fd) < 0))
@@ -264,21 +266,17 @@ settle_job(struct job *job, void *data)
 
 /* On the loop, so that no removal comes between the look and the row. */
 static int
-place(struct transfer *t, const char *digest, struct err *err)
+place(struct transfer *t, struct err *err)
 {
 	struct image_store *images = t->images;
 	CLEANUP_FREE char *path = xasprintf("%s/" IMAGE_PREFIX "%s", images->dir, t->take.hex);
-	struct entry *entry = images_by_digest(images, digest);
-	int rc;
+	bool ours = !fs_exists(path);
+	int rc = images_place(images, t->part.path, t->take.hex, t->take.file_bytes, t->take.damaged,
+	    err);
 
-	if (entry != NULL && image_check(&entry->image, NULL) == 0)
-		return 0;
-	if (rename(t->part.path, path) < 0)
-		return err_errno(err, E_IO, errno, "can not store the image '%s'", t->take.name);
-	rc = fs_sync_dir(images->dir, err);
 	if (rc == 0)
 		rc = images_add(images, &t->take, NULL, err);
-	if (rc != 0 && entry == NULL)
+	if (rc != 0 && ours)
 		unlink(path);
 	return rc;
 }
@@ -299,7 +297,7 @@ settle_done(void *data)
 		return;
 	}
 	if (failure.err.code == E_OK && !t->dying)
-		place(t, digest, &failure.err);
+		place(t, &failure.err);
 	if (!t->dying)
 		part_remove(&t->part);
 	transfer_end(t, &got, failure.err.code != E_OK ? &failure : NULL);
@@ -328,7 +326,8 @@ check_claims(struct transfer *t, struct err *err)
 static int
 start_settling(struct transfer *t, struct err *err)
 {
-	t->take = (struct take){ .fd = -1, .name = xstrdup(t->name), .source = xstrdup(t->source) };
+	t->take = (struct take){ .fd = -1, .name = xstrdup(t->name), .source = xstrdup(t->source),
+		.dir = xstrdup(t->images->dir) };
 	memcpy(t->take.hex, t->sha256, SHA256_HEX);
 	err_set(&t->take.err, E_CANCELLED, "taking '%s' was stopped", t->name);
 	/* What is looked at can not be written to any more, by us neither. */

@@ -191,17 +191,30 @@ images_place(struct image_store *images, const char *tmp, const char *hex, uint6
     bool damaged, struct err *err)
 {
 	CLEANUP_FREE char *path = path_of(images, IMAGE_PREFIX, hex);
+	CLEANUP_FREE char *digest = xasprintf(DIGEST_PREFIX "%s", hex);
 	struct stat st;
+	int rc = 0;
 
 	loop_assert(images->loop);
-	if (!damaged && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-	    (uint64_t)st.st_size == bytes) {
+	if (!damaged && lstat(path, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == bytes)
 		unlink(tmp);
-		return 0;
-	}
-	if (rename(tmp, path) < 0)
-		return err_errno(err, E_IO, errno, "can not store the image '%s'", path);
-	return fs_sync_dir(images->dir, err);
+	else if (rename(tmp, path) < 0)
+		rc = err_errno(err, E_IO, errno, "can not store the image '%s'", path);
+	else
+		rc = fs_sync_dir(images->dir, err);
+	if (rc == 0)
+		image_set_damaged(images, digest, false);
+	return rc;
+}
+
+void
+image_set_damaged(struct image_store *images, const char *digest, bool damaged)
+{
+	struct entry *entry = images_by_digest(images, digest);
+
+	loop_assert(images->loop);
+	if (entry != NULL)
+		entry->image.damaged = damaged;
 }
 
 int
@@ -392,7 +405,7 @@ image_check(const struct image *image, struct err *err)
 {
 	struct stat st;
 
-	if (lstat(image->path, &st) == 0 && S_ISREG(st.st_mode) &&
+	if (!image->damaged && lstat(image->path, &st) == 0 && S_ISREG(st.st_mode) &&
 	    (uint64_t)st.st_size == image->file_bytes)
 		return 0;
 	err_set(err, E_IMAGE, "the file of the image '%s' is gone or damaged ('%s')", image->name,

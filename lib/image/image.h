@@ -24,6 +24,7 @@ struct image { /* borrowed from the store of images; gone after image_remove */
 	char *source; /* path it was taken from, or what the client called it */
 	uint64_t virtual_bytes, file_bytes;
 	int64_t created_ms;
+	bool damaged; /* its bytes were found to be others; not kept over a restart */
 };
 
 struct image_store;
@@ -68,7 +69,10 @@ int image_get(struct image_store *images, const char *ref, const struct image **
  * something shows to them, as image_get. */
 int image_get_for(struct image_store *images, uid_t uid, const char *ref,
     const struct image **ret_image, struct err *err);
-/* Is the file there, with the size it had?  E_IMAGE. */
+/* After a disk_verify.  A damaged image is not known any more to who wants it: taking or fetching
+ * the same again mends it, also under machines. */
+void image_set_damaged(struct image_store *images, const char *digest, bool damaged);
+/* Is the file there, with the size it had, and not known to be damaged?  E_IMAGE. */
 int image_check(const struct image *image, struct err *err);
 /* The image that this file, unchanged, was taken as; NULL: never taken, or changed. */
 const struct image *image_find_file(struct image_store *images, int fd);

@@ -205,9 +205,8 @@ copy(struct take *take, struct job *job, int to, const struct stat *st)
 	return pass(take, job, take->fd, to, size);
 }
 
-/* The same content may be there already: is it still that? */
-static int
-compare(struct take *take, struct job *job, int copy_fd)
+int
+take_compare(struct take *take, struct job *job, int copy_fd)
 {
 	CLEANUP_FREE char *path = xasprintf("%s/" IMAGE_PREFIX "%s", take->dir, take->hex);
 	CLEANUP_FREE char *ours = xmalloc(CHUNK), *theirs = xmalloc(CHUNK);
@@ -257,7 +256,7 @@ finish(struct take *take, struct job *job, int to)
 	int rc = disk_inspect(to, take->name, &take->header, &take->err);
 
 	if (rc == 0)
-		rc = compare(take, job, to);
+		rc = take_compare(take, job, to);
 	if (rc == 0 && (fchmod(to, 0400) < 0 || fsync(to) < 0))
 		rc = err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
 	return rc;

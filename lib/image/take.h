@@ -39,6 +39,8 @@ struct take {
 /* Checks, copies, hashes and syncs.  The loop gives the copy its name (images_place): what is in
  * the folder under a digest changes on one thread alone.  Leaves nothing behind when it fails. */
 void take_run(struct take *take, struct job *job);
+/* The same content may be there already: is it still that?  Sets `damaged`. */
+int take_compare(struct take *take, struct job *job, int copy_fd);
 void take_release(struct take *take); /* removes the copy unless it was placed */
 
 /* Owned: what tells a file and its state from every other: "dev:ino:size:mtime_ns:ctime_ns". */

@@ -96,8 +96,7 @@ disk_verify(const char *path, const char *format, const char *digest, disk_progr
 	rc = hash(fd, path, (uint64_t)st.st_size, &found, progress, arg, job, err);
 	if (rc == 0 && !str_eq(found, digest)) {
 		err_set(err, E_IMAGE, "the image '%s' is damaged: its bytes give %s", path, found);
-		err_hint(err, "taking the same file again mends it; one that was fetched: "
-			      "'vmctl image rm', then get it again");
+		err_hint(err, "taking or fetching the same again mends it");
 		rc = E_IMAGE;
 	}
 	if (rc != 0 || !str_eq(format, "qcow2"))

@@ -190,7 +190,19 @@ def test_what_rotted_is_found_and_mended():
     except RpcError as e:
         equal(e.name, "bad_image")
         check("damaged" in str(e), e)
-    # The machine keeps its image from being removed; the same file, from elsewhere, mends it.
+    # No machine is made of it any more; the one that is there keeps it from being removed.
+    for method, params in (("vm.create", {"name": "late", "backend": "noop", "image": row["digest"]}),
+                           ("image.rm", {"image": row["digest"]})):
+        try:
+            host.call(method, **params)
+            raise Failure(f"{method} was not refused")
+        except RpcError as e:
+            check(e.name in ("bad_image", "wrong_state", "not_found"), e)
+    # The same file mends it: the very one, which is not taken for known, or one from elsewhere.
+    equal(host.call("image.import", image={"path": path})["image"]["digest"], row["digest"])
+    equal([i["ok"] for i in host.call("image.verify")["images"]], [True])
+    with open(row["path"], "r+b") as f:
+        f.write(b"S")
     twin = source("twin.raw", b"sound")
     equal(host.call("image.import", image={"path": twin})["image"]["digest"], row["digest"])
     equal([i["ok"] for i in host.call("image.verify")["images"]], [True])

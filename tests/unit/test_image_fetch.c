@@ -502,6 +502,32 @@ START_TEST(fetch__moved__is_fetched_and_the_old_one_stays)
 }
 END_TEST
 
+START_TEST(fetch__damaged__is_fetched_anew_though_unchanged)
+{
+	struct fixture f;
+	CLEANUP_FREE char *one = NULL, *url = NULL, *found = NULL;
+	const struct image *image;
+	CLEANUP_FD int fd = -1;
+
+	setup(&f);
+	one = serve(&f, "/d", MIB, 1, "");
+	url = url_of(&f, "/d");
+	assert_got(get(&f, url), one, MIB);
+	image = image_find(f.images, one);
+	ck_assert_int_eq(chmod(image->path, 0600), 0);
+	fd = open(image->path, O_RDWR);
+	ck_assert_int_eq(pwrite(fd, "X", 1, 5000), 1);
+	image_set_damaged(f.images, one, true);
+	ck_assert_ptr_null(image_find(f.images, one));
+	assert_got(get(&f, url), one, MIB);
+	image = image_find(f.images, one);
+	ck_assert_ptr_nonnull(image);
+	found = digest_of(image->path);
+	ck_assert_str_eq(found, one);
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(fetch__server_gone__what_is_known_will_do)
 {
 	struct fixture f;
@@ -1084,6 +1110,7 @@ main(void)
 	UNIT_CASE(suite, fetch__packed__is_stored_unpacked);
 	UNIT_CASE(suite, fetch__unchanged__transfers_nothing);
 	UNIT_CASE(suite, fetch__moved__is_fetched_and_the_old_one_stays);
+	UNIT_CASE(suite, fetch__damaged__is_fetched_anew_though_unchanged);
 	UNIT_CASE(suite, fetch__server_gone__what_is_known_will_do);
 	UNIT_CASE(suite, fetch__wrong_digest__leaves_nothing);
 	UNIT_CASE(suite, fetch__known_digest__asks_nobody);
