@@ -10,7 +10,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -866,6 +868,92 @@ START_TEST(fetch__with_credentials__is_not_for_others)
 }
 END_TEST
 
+/* ---- as another user ---- */
+
+/* The vmm-fetch of this process; 0: none. */
+static pid_t
+find_fetcher(void)
+{
+	glob_t found;
+	pid_t pid = 0;
+
+	ck_assert_int_eq(glob("/proc/[0-9]*/stat", 0, NULL, &found), 0);
+	for (size_t i = 0; i < found.gl_pathc && pid == 0; i++) {
+		CLEANUP_FREE char *text = NULL;
+		char *end;
+		int parent = 0;
+
+		if (fs_read(found.gl_pathv[i], 4096, &text, NULL, NULL) != 0 ||
+		    strstr(text, "(vmm-fetch) ") == NULL)
+			continue;
+		end = strrchr(text, ')');
+		if (sscanf(end, ") %*c %d", &parent) == 1 && parent == getpid())
+			pid = (pid_t)strtol(text, NULL, 10);
+	}
+	globfree(&found);
+	return pid;
+}
+
+enum { REACHED_FILE = 1, REACHED_MEMORY = 2, REACHED_TRACE = 4, REACHED_FD = 8, NOT_OURS = 16 };
+
+/* What a user can do to a process; a bit for each. */
+static int
+reach_as(uid_t uid, pid_t pid)
+{
+	pid_t child = fork();
+	int status;
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		CLEANUP_FREE char *file = xasprintf("/proc/%d/fd/3", (int)pid);
+		CLEANUP_FREE char *memory = xasprintf("/proc/%d/mem", (int)pid);
+		int reached = 0, pidfd;
+
+		if (setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+			_exit(64);
+		pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+		reached |= kill(pid, 0) == 0 ? 0 : NOT_OURS;
+		reached |= open(file, O_RDWR) >= 0 ? REACHED_FILE : 0;
+		reached |= open(memory, O_RDWR) >= 0 ? REACHED_MEMORY : 0;
+		reached |= ptrace(PTRACE_ATTACH, pid, NULL, NULL) == 0 ? REACHED_TRACE : 0;
+		reached |= syscall(SYS_pidfd_getfd, pidfd, 3, 0) >= 0 ? REACHED_FD : 0;
+		_exit(reached);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+START_TEST(fetch__as_its_user__can_not_be_reached_by_them)
+{
+	struct fixture f;
+	CLEANUP_FREE char *digest = NULL, *url = NULL;
+	const struct image_fetcher fetcher = { .program = getenv("VMM_FETCH"), .attempts = 1,
+		.stall_ms = 20000, .connect_ms = 5000, .max_bytes = 64 * MIB, .drop = true };
+	struct stat st;
+
+	if (geteuid() != 0)
+		return; /* nobody can become another */
+	setup(&f);
+	image_store_set_fetcher(f.images, &fetcher);
+	digest = serve(&f, "/d", 8 * MIB, 1, "");
+	url = url_of(&f, "/d");
+	TELL(&f, "[\"then\", \"/d\", {\"hold\": 6291456}]");
+	begin(&f, 0, url);
+	run_to_part(&f);
+	ck_assert_int_gt(find_fetcher(), 0);
+	ck_assert_int_eq(reach_as(ALICE, find_fetcher()), 0);
+	ck_assert_int_eq(reach_as(BOB, find_fetcher()), NOT_OURS);
+	TELL(&f, "[\"release\", \"/d\"]");
+	loop_run(f.loop);
+	assert_got(&f.wants[0], digest, 8 * MIB);
+	assert_file(&f, digest, 8 * MIB);
+	ck_assert_int_eq(stat(image_find(f.images, digest)->path, &st), 0);
+	ck_assert_uint_eq(st.st_uid, 0);
+	teardown(&f);
+}
+END_TEST
+
 /* ---- files ---- */
 
 static struct want *
@@ -1126,6 +1214,7 @@ main(void)
 	UNIT_CASE(suite, fetch__one_cancels__the_other_gets_it);
 	UNIT_CASE(suite, fetch__last_cancels__nothing_stays);
 	UNIT_CASE(suite, fetch__with_credentials__is_not_for_others);
+	UNIT_CASE(suite, fetch__as_its_user__can_not_be_reached_by_them);
 	UNIT_CASE(suite, fetch__file__is_what_its_digests_say);
 	UNIT_CASE(suite, fetch__file_at_the_end__is_told);
 	UNIT_CASE(suite, fetch__registry__is_asked_for_the_manifest_alone_when_known);
