@@ -142,6 +142,7 @@ set_fetcher(struct vmmd *vmmd)
 	struct image_fetcher fetcher = {
 		.program = c->fetcher,
 		.drop = geteuid() == 0,
+		.shared = c->system,
 		.os = "linux",
 		.architecture = catalogue_host_architecture(),
 		.max_bytes = c->image_max_bytes,

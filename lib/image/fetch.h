@@ -21,7 +21,8 @@
 struct catalogue;
 struct image_fetcher {
 	const char *program;		 /* vmm-fetch */
-	bool drop;			 /* it becomes the user who asked */
+	bool drop;			 /* it becomes the user who asked; nobody for root */
+	bool shared;			 /* several users have the store: its word is not enough */
 	const char *os, *architecture;	 /* of images with several: "linux", "amd64" */
 	uint64_t max_bytes, keep_free_bytes;
 	uint64_t stall_ms, connect_ms, attempts;

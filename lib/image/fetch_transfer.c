@@ -192,7 +192,8 @@ on_line(void *arg, const char *event, json_object *line)
 
 /* ---- into the store ---- */
 
-/* A process of another user filled it: what it says of the digest is only a claim. */
+/* Where several share the store, what a process says that reads what one of them pointed it to is
+ * only a claim: it could make them all believe it. */
 static int
 check_digest(struct take *take, struct job *job)
 {
@@ -397,7 +398,7 @@ start_transfer(struct image_store *images, const char *key, struct fetch_order *
 		free(t);
 		return NULL;
 	}
-	t->rehash = order->drop;
+	t->rehash = images->fetches->config.shared;
 	t->key = xstrdup(key);
 	LIST_INSERT_HEAD(&images->fetches->transfers, t, link);
 	return t;

@@ -929,7 +929,7 @@ START_TEST(fetch__as_its_user__can_not_be_reached_by_them)
 	struct fixture f;
 	CLEANUP_FREE char *digest = NULL, *url = NULL;
 	const struct image_fetcher fetcher = { .program = getenv("VMM_FETCH"), .attempts = 1,
-		.stall_ms = 20000, .connect_ms = 5000, .max_bytes = 64 * MIB, .drop = true };
+		.stall_ms = 20000, .connect_ms = 5000, .max_bytes = 64 * MIB, .drop = true, .shared = true };
 	struct stat st;
 
 	if (geteuid() != 0)
