@@ -181,10 +181,11 @@ set_names(struct image_fetch *f, const char *digest, const struct transfer_got *
 	    xstrdup(body != NULL ? body->last_modified : same ? old->last_modified : NULL);
 	CLEANUP_FREE char *body_digest =
 	    xstrdup(body != NULL ? body->body_digest : same ? old->body_digest : NULL);
+	CLEANUP_FREE char *checked = xstrdup(same ? old->verified : NULL);
 	CLEANUP_FREE char *verified = f->ref.registry == NULL ? fetch_verified_by(f->sha512, f->checksums) : NULL;
 	int rc;
 
-	row.verified = verified;
+	row.verified = verified != NULL ? verified : checked;
 	row.digest = own;
 	row.etag = etag;
 	row.last_modified = modified;
@@ -241,6 +242,11 @@ settle_known(struct image_fetch *f, const struct image *image)
 		names_each(f->images, image->digest, on_source, &search);
 		f->source = xstrdup(search.source);
 	}
+	/* A name for it, unless it is one already. */
+	if (err.code == E_OK && f->alias != NULL && names_find(f->images, f->uid, f->alias) == NULL)
+		names_set(f->images, &(struct image_name){ .uid = f->uid, .name = f->alias,
+			.digest = image->digest, .fetched = true, .source = f->source,
+			.auth_key = f->auth_key, .checked_ms = clock_wall_ms() }, &err);
 	fetch_settle(f, image->digest, err.code != E_OK ? &err : NULL);
 }
 
@@ -353,7 +359,8 @@ resolve_name(struct image_fetch *f, const char *text, struct err *err)
 		entry = catalogue_find(catalogue, text, NULL, &own);
 	if (entry != NULL) {
 		f->location = xstrdup(entry->url);
-		f->alias = xstrdup(text);
+		if (f->alias == NULL)
+			f->alias = xstrdup(text);
 		free(f->sha256);
 		free(f->sha512);
 		free(f->checksums);
@@ -411,6 +418,10 @@ begin(struct image_fetch *f)
 	const struct image *image = fetch_pinned(f->images, f->spec.digest, f->spec.sha256);
 	struct err err = ERR_INIT;
 
+	/* The user's own catalogue gives its entries their names, too. */
+	if (f->spec.name != NULL && !str_eq(f->spec.name, f->spec.url) &&
+	    image_name_check(f->spec.name, NULL) == 0)
+		f->alias = xstrdup(f->spec.name);
 	f->sha256 = xstrdup(f->spec.sha256);
 	f->sha512 = xstrdup(f->spec.sha512);
 	f->checksums = xstrdup(f->spec.checksums);
@@ -426,10 +437,6 @@ begin(struct image_fetch *f)
 		}
 		return;
 	}
-	/* The user's own catalogue gives its entries their names, too. */
-	if (f->alias == NULL && f->spec.name != NULL && !str_eq(f->spec.name, f->spec.url) &&
-	    image_name_check(f->spec.name, NULL) == 0)
-		f->alias = xstrdup(f->spec.name);
 	image = f->spec.digest == NULL ? fetch_pinned(f->images, NULL, f->sha256) : NULL;
 	if (image != NULL)
 		settle_known(f, image);

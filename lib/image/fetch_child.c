@@ -41,6 +41,7 @@ struct child {
 	pid_t pid;
 	int pidfd;
 	bool killed, good;
+	bool busy, dead; /* in a callback of its stream; to be freed after it */
 	struct child_failure failure;
 	child_line_fn *line;
 	child_end_fn *end;
@@ -121,11 +122,17 @@ on_input(void *arg)
 	size_t len;
 	char *text;
 
-	while (c->stream != NULL && (text = stream_line(c->stream, LINE_MAX_BYTES, &len, &overlong)) != NULL) {
+	c->busy = true;
+	while (!c->dead && (text = stream_line(c->stream, LINE_MAX_BYTES, &len, &overlong)) != NULL) {
 		CLEANUP_JSON json_object *line = json_tokener_parse(text);
 
 		if (json_object_is_type(line, json_type_object))
 			hear(c, line);
+	}
+	c->busy = false;
+	if (c->dead) {
+		child_free(c);
+		return;
 	}
 	if (overlong || (c->stream != NULL && stream_at_eof(c->stream))) {
 		stream_destroy(TAKE(c->stream));
@@ -281,5 +288,7 @@ child_destroy(struct child *c)
 		poll(&ended, 1, END_MS);
 		waitpid(c->pid, NULL, WNOHANG);
 	}
-	child_free(c);
+	c->dead = c->busy;
+	if (!c->dead)
+		child_free(c);
 }

@@ -234,6 +234,8 @@ sweep(void *arg, struct part *part, bool whole)
 {
 	int64_t age = clock_wall_ms() - part->created_ms;
 
+	if (transfer_uses(arg, part->path))
+		return;
 	if (!whole || age > WEEK_MS || age < -WEEK_MS)
 		part_remove(part);
 }
@@ -241,7 +243,7 @@ sweep(void *arg, struct part *part, bool whole)
 void
 parts_sweep(struct image_store *images)
 {
-	each_part(images, sweep, NULL);
+	each_part(images, sweep, images);
 }
 
 struct pruning {

@@ -157,6 +157,8 @@ hear_done(struct transfer *t, json_object *line)
 {
 	const char *body = json_string(line, "body_sha256");
 
+	if (t->sha256 != NULL)
+		return; /* it has said so */
 	t->unchanged = json_flag(line, "unchanged");
 	t->sha256 = xstrdup(json_string(line, "sha256"));
 	t->body_digest = body != NULL ? xasprintf("sha256:%s", body) : NULL;
@@ -380,6 +382,8 @@ start_transfer(struct image_store *images, const char *key, struct fetch_order *
 	t->images = images;
 	t->take.fd = -1;
 	TAILQ_INIT(&t->waiters);
+	parts_sweep(images);
+	parts_sweep(images);
 	if (part_open(images, key, uid, &t->part, err) != 0) {
 		free(t);
 		return NULL;

@@ -72,7 +72,7 @@ int part_check_quiet(int fd, struct err *err);
 void part_remove(struct part *part);	   /* its files */
 void part_close_files(struct part *part);
 void part_close(struct part *part);	   /* its descriptors and texts */
-void parts_sweep(struct image_store *images); /* at the start: what is old or not whole */
+void parts_sweep(struct image_store *images); /* what is old or not whole, and not in use */
 
 /* ---- a transfer ---- */
 
