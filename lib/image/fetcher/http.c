@@ -66,6 +66,7 @@ http_reply_done(struct http_reply *reply)
 	free(reply->location);
 	free(reply->www_authenticate);
 	free(reply->content_type);
+	free(reply->content_encoding);
 	free(reply->digest);
 	http_secret_free(reply->body); /* it may be a token */
 	*reply = (struct http_reply){ 0 };

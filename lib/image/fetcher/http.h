@@ -54,8 +54,8 @@ struct http_reply {
 	long status;
 	char *url; /* the last, after redirects; with its query, but never with a password */
 	/* A header with control characters or invalid UTF-8 counts as absent. */
-	char *etag, *last_modified, *location, *www_authenticate, *content_type,
-	    *digest;             /* or NULL */
+	char *etag, *last_modified, *location, *www_authenticate, *content_type, *content_encoding,
+	    *digest; /* or NULL */
 	/* The date told is at least a second later than last_modified: so no other version can
 	 * have the same one. */
 	bool settled;

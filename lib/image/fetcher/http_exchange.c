@@ -83,6 +83,7 @@ keep_header(struct http_reply *reply, const char *name, const char *value)
 		{ "Last-Modified", &reply->last_modified },
 		{ "Location", &reply->location },
 		{ "Content-Type", &reply->content_type },
+		{ "Content-Encoding", &reply->content_encoding },
 		{ "Docker-Content-Digest", &reply->digest },
 	};
 

@@ -162,10 +162,21 @@ check_range(struct transfer *t, const struct http_reply *head, struct err *err)
 	return 0;
 }
 
-/* What comes for an image when a gate wants a login, or when a link leads to a page about it. */
+/* A web page comes for an image when a gate wants a login, or when a link leads to a page about it. */
 static int
 check_kind(const struct http_reply *head, struct err *err)
 {
+	const char *coding = head->content_encoding;
+
+	/* gzip is seen by what comes; another one would be taken for the image. */
+	if (coding != NULL && strcasecmp(coding, "identity") != 0 &&
+	    strcasecmp(coding, "gzip") != 0 && strcasecmp(coding, "x-gzip") != 0) {
+		CLEANUP_FREE char *shown = str_printable(coding, strnlen(coding, 40));
+
+		return err_set(err, E_IMAGE,
+		    "the server packed the image for the way as '%s', which nobody asked for",
+		    shown);
+	}
 	if (head->content_type == NULL || strncasecmp(head->content_type, "text/html", 9) != 0)
 		return 0;
 	err_set(err, E_IMAGE, "the server sends a web page, and no image");
@@ -267,6 +278,7 @@ make_request(struct transfer *t, struct http_request *ret_request, struct err *e
 			return rc;
 		have = 0;
 	}
+	add_header(t, &request, "Accept-Encoding", "identity");
 	t->asked_range = have > 0;
 	t->resumed = t->told_response = t->began = false;
 	t->skip = 0;

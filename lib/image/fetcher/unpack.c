@@ -26,7 +26,7 @@ enum {
 	WINDOW_LOG_MAX = 27,
 	REGIONS_MAX = 4,
 	ANONYMOUS_MAX = 20 << 20, /* what need not be mapped */
-	TRIM_BYTES = 2 << 20,
+	TRIM_BYTES = 1 << 20,
 };
 #define WINDOW_MAX ((uint64_t)WINDOW_MAX_MIB << 20)
 /* liblzma counts what it needs besides the window, too. */
@@ -81,6 +81,8 @@ map_region(struct unpack *u, size_t size)
 		err_errno(&u->err, E_IO, errno, "can not map room to unpack the image");
 		return NULL;
 	}
+	/* Page by page: with what is read or mapped ahead, there would be many more. */
+	madvise(data, size, MADV_RANDOM);
 	u->regions[i] = (struct region){ .data = data, .len = size };
 	return data;
 }
