@@ -168,7 +168,7 @@ class Page:
         etag = ways.get("etag", self.etag)
         modified = ways.get("last_modified", self.last_modified)
         validators = [(n, v) for n, v in (("ETag", etag), ("Last-Modified", modified)) if v]
-        if self.login and request.basic() != self.login:
+        if self.login and request.basic() != tuple(self.login):
             return Answer(401, [("WWW-Authenticate", 'Basic realm="test"')], b"who are you?\n")
         known = request["if-none-match"]
         if known and etag and known.removeprefix("W/") == etag.removeprefix("W/"):
