@@ -29,7 +29,7 @@ static const struct field pull_fields[] = {
 	FIELD_END
 };
 static const struct field import_fields[] = {
-	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "a disk image, qcow2 or raw"),
+	FIELD(struct get_args, image, FIELD_STRING, .required = true, .min = 1, .text = "a disk image, qcow2 or raw; it may be packed"),
 	FIELD(struct get_args, name,  FIELD_STRING, .min = 1, .text = "a name to give it"),
 	FIELD_NAMED("sha256", struct get_args, flags.sha256, FIELD_STRING, .min = 64, .max = 64, .text = "SHA-256 of the file"),
 	FIELD_NAMED("sha512", struct get_args, flags.sha512, FIELD_STRING, .min = 128, .max = 128, .text = "SHA-512 of the file, or of the image in it"),

@@ -82,6 +82,7 @@ plan_done(void *data)
 {
 	struct project *p = data;
 
+	project_packed_images(p);
 	if (p->job_err.code != E_OK)
 		request_fail(p->request, &p->job_err);
 	else

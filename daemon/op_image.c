@@ -122,7 +122,7 @@ static const struct op_kind op_kind_import = { "image.import", pull_steps, 1, pu
 static char *
 name_of_file(const struct image_spec *spec)
 {
-	CLEANUP_FREE char *file = image_url_name(image_spec_shown(spec));
+	CLEANUP_FREE char *file = image_file_name(image_spec_shown(spec));
 	char *end = strrchr(file, '.');
 
 	if (end != NULL && end != file)

@@ -71,6 +71,8 @@ struct member *project_member(struct project *project, const char *name);
 struct vm *member_vm(const struct member *member);
 /* Before project_hash, on the loop: what the store knows of the images already. */
 void project_known_images(struct project *project);
+/* After it, on the loop: a packed file is compared by the image that came in it. */
+void project_packed_images(struct project *project);
 struct json_object *project_plan(struct project *project);
 struct json_object *project_orphans(struct project *project); /* array of names */
 

@@ -17,6 +17,7 @@
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
 #include "lib/image/fetch.h"
+#include "lib/image/names.h"
 
 static void
 hash_job(struct job *job, void *data)
@@ -24,20 +25,6 @@ hash_job(struct job *job, void *data)
 	struct project *p = data;
 
 	project_hash(p, job, &p->job_err);
-}
-
-static void
-hash_done(void *data)
-{
-	struct project *p = data;
-
-	p->job = NULL;
-	for (size_t i = 0; i < p->count; i++)
-		p->members[i].busy = false;
-	if (p->job_err.code != E_OK)
-		op_step_failed(p->op, &p->job_err);
-	else
-		op_step_done(p->op);
 }
 
 void
@@ -56,6 +43,37 @@ project_known_images(struct project *p)
 		if (image != NULL)
 			ref->digest = xstrdup(image->digest);
 	}
+}
+
+void
+project_packed_images(struct project *p)
+{
+	for (size_t i = 0; i < p->count; i++) {
+		struct image_spec *ref = &p->members[i].spec.image;
+		const struct image_name *name;
+
+		if (ref->file.kind != FILE_FD || ref->digest == NULL || !disk_is_packed(ref->file.fd) ||
+		    image_find(p->vmmd->images, ref->digest) != NULL)
+			continue;
+		name = names_find_body(p->vmmd->images, ref->digest);
+		free(TAKE(ref->digest)); /* the file's, which is not an image's */
+		ref->digest = name != NULL ? xstrdup(name->digest) : NULL;
+	}
+}
+
+static void
+hash_done(void *data)
+{
+	struct project *p = data;
+
+	p->job = NULL;
+	for (size_t i = 0; i < p->count; i++)
+		p->members[i].busy = false;
+	project_packed_images(p);
+	if (p->job_err.code != E_OK)
+		op_step_failed(p->op, &p->job_err);
+	else
+		op_step_done(p->op);
 }
 
 static enum step_result

@@ -49,6 +49,9 @@ fetch_free(struct image_fetch *f)
 	fetch_auth_release(&f->auth);
 	oci_ref_done(&f->ref);
 	json_object_put(f->layers);
+	free(f->file_key);
+	if (f->file_fd > 0)
+		close(f->file_fd);
 	free(f->location);
 	free(f->name);
 	free(f->alias);
@@ -278,7 +281,9 @@ void
 fetch_transferred(struct image_fetch *f, const struct transfer_got *got,
     const struct child_failure *failure)
 {
-	if (f->ref.registry != NULL) {
+	if (f->file_key != NULL) {
+		fetch_file_transferred(f, got, failure);
+	} else if (f->ref.registry != NULL) {
 		fetch_oci_transferred(f, got, failure);
 	} else if (failure != NULL) {
 		fetch_failed(f, failure);
@@ -333,7 +338,7 @@ begin_http(struct image_fetch *f)
 	key = xasprintf("http\n%s\n%s\n%s\n%s\n%s\n%s\n%s\n%d", f->location, order.sha256, order.sha512,
 	    order.checksums, order.etag, order.last_modified, f->auth_key, order.insecure_http);
 	fetch_tell(f, "resolve", 0, 0, 0, NULL);
-	if (transfer_join(f, key, &order, f->spec.name != NULL ? f->spec.name : file, public,
+	if (transfer_join(f, key, &order, f->spec.name != NULL ? f->spec.name : file, public, -1,
 		&failure.err) != 0)
 		fetch_failed(f, &failure);
 }

@@ -13,6 +13,7 @@
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
 #include "lib/image/fetches.h"
+#include "lib/image/take.h"
 
 enum { CHUNK = 1 << 20 };
 
@@ -26,7 +27,8 @@ struct check { /* an image's SHA-512, which the store has no use for */
 };
 
 static void
-settle_imported(struct image_fetch *f, const char *digest, const struct err *failure)
+settle_imported(struct image_fetch *f, const char *digest, const char *body_digest,
+    const struct err *failure)
 {
 	const struct image *image = failure == NULL ? fetch_stored(f->images, digest) : NULL;
 	struct err err = ERR_INIT;
@@ -35,7 +37,7 @@ settle_imported(struct image_fetch *f, const char *digest, const struct err *fai
 		err = *failure;
 	else if (image == NULL)
 		err_set(&err, E_NOT_FOUND, "the image was removed meanwhile");
-	else if (names_claim(f->images, f->uid, image->digest, &err) == 0)
+	else if (names_claim(f->images, f->uid, image->digest, body_digest, &err) == 0)
 		f->is_known = image->created_ms < f->began_ms;
 	fetch_settle(f, digest, err.code != E_OK ? &err : NULL);
 }
@@ -80,7 +82,7 @@ check_done(void *data)
 	if (f != NULL) {
 		LIST_REMOVE(check, link);
 		f->check = NULL;
-		settle_imported(f, f->known, check->err.code != E_OK ? &check->err : NULL);
+		settle_imported(f, f->known, NULL, check->err.code != E_OK ? &check->err : NULL);
 	}
 	free(check->path);
 	free(check->want);
@@ -168,7 +170,63 @@ on_imported(void *arg, const struct image *image, const struct err *err)
 			return;
 		err = &own;
 	}
-	settle_imported(f, image != NULL ? image->digest : NULL, err);
+	settle_imported(f, image != NULL ? image->digest : NULL, NULL, err);
+}
+
+/* ---- packed files ---- */
+
+void
+fetch_file_transferred(struct image_fetch *f, const struct transfer_got *got,
+    const struct child_failure *failure)
+{
+	const char *shown = image_spec_shown(&f->spec);
+	CLEANUP_FREE char *after = NULL;
+	const struct image *image;
+	struct err err = ERR_INIT;
+
+	if (failure != NULL) {
+		err = failure->err;
+		err_wrap(&err, "the image '%s'", shown);
+		err_object(&err, shown);
+		settle_imported(f, NULL, NULL, &err);
+		return;
+	}
+	image = fetch_stored(f->images, got->digest);
+	if (take_key(f->file_fd, shown, &after, &err) == 0 && !str_eq(after, f->file_key)) {
+		err_set(&err, E_IMAGE, "'%s' was changed while it was taken", shown);
+		err_hint(&err, "try again when nothing writes to it");
+	}
+	if (err.code == E_OK && image != NULL && fetch_check_image(f, image, &err) == 0)
+		images_remember(f->images, f->file_key, got->digest);
+	settle_imported(f, got->digest, got->body_digest, err.code != E_OK ? &err : NULL);
+}
+
+/* Unpacked by a vmm-fetch, like what comes from a server.  fd: taken. */
+static void
+begin_packed(struct image_fetch *f, int fd, const char *shown)
+{
+	struct fetch_order order = { .work = FETCH_FILE, .sha256 = f->spec.sha256,
+		.sha512 = f->spec.sha512 };
+	CLEANUP_FREE char *name = image_file_name(shown), *key = NULL;
+	const struct image *known;
+	struct err err = ERR_INIT;
+
+	f->file_fd = fd;
+	if (take_key(fd, shown, &f->file_key, &err) != 0) {
+		fetch_settle(f, NULL, &err);
+		return;
+	}
+	/* A digest may be that of the file, which nobody remembers. */
+	known = f->spec.sha256 == NULL && f->spec.sha512 == NULL
+	    ? images_by_key(f->images, f->file_key) : NULL;
+	if (known != NULL) {
+		settle_imported(f, known->digest, NULL, fetch_check_image(f, known, &err) != 0 ? &err : NULL);
+		return;
+	}
+	f->sha256 = xstrdup(f->spec.sha256);
+	key = xasprintf("file\n%s\n%s", f->file_key, f->spec.sha512 != NULL ? f->spec.sha512 : "");
+	if (transfer_join(f, key, &order, name, shown, fd, &err) != 0)
+		fetch_settle(f, NULL, &err);
 }
 
 void
@@ -182,5 +240,8 @@ fetch_file_begin(struct image_fetch *f, const struct file_ref *file)
 		fetch_settle(f, NULL, &err);
 		return;
 	}
-	f->import = image_import(f->images, file->fd, shown, on_progress, on_imported, f);
+	if (disk_is_packed(file->fd))
+		begin_packed(f, file->fd, shown);
+	else
+		f->import = image_import(f->images, file->fd, shown, on_progress, on_imported, f);
 }

@@ -145,7 +145,7 @@ next_layer(struct image_fetch *f)
 	}
 	key = xasprintf("blob\n%s", body);
 	name = title != NULL ? str_printable(title, strlen(title)) : xstrdup(f->name);
-	if (transfer_join(f, key, &order, f->spec.name != NULL ? f->spec.name : name, f->source,
+	if (transfer_join(f, key, &order, f->spec.name != NULL ? f->spec.name : name, f->source, -1,
 		&failure.err) != 0)
 		fetch_failed(f, &failure);
 }

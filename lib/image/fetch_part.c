@@ -171,6 +171,14 @@ part_open(struct image_store *images, const char *key, uid_t uid, struct part *r
 }
 
 void
+part_forget(const struct part *part)
+{
+	CLEANUP_FREE char *notes = path_with(part, NOTES_END);
+
+	unlink(notes);
+}
+
+void
 part_keep(struct part *part, bool immutable)
 {
 	struct stat st;

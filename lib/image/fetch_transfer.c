@@ -375,7 +375,7 @@ find_transfer(struct image_store *images, const char *key)
 
 static struct transfer *
 start_transfer(struct image_store *images, const char *key, struct fetch_order *order, uid_t uid,
-    struct err *err)
+    int source_fd, struct err *err)
 {
 	struct transfer *t = xcalloc(1, sizeof(*t));
 
@@ -388,13 +388,17 @@ start_transfer(struct image_store *images, const char *key, struct fetch_order *
 		free(t);
 		return NULL;
 	}
-	order->part_validator = t->part.validator;
-	order->part_bytes = t->part.bytes;
-	order->part_packed = t->part.packed;
-	t->old_bytes = t->part.bytes;
+	if (source_fd >= 0) {
+		part_forget(&t->part);
+	} else {
+		order->part_validator = t->part.validator;
+		order->part_bytes = t->part.bytes;
+		order->part_packed = t->part.packed;
+		t->old_bytes = t->part.bytes;
+	}
 	t->immutable = order->work == FETCH_BLOB;
-	t->child = child_start(images, order, uid, t->part.sink_fd, t->part.spool_fd, on_line, on_end, t,
-	    err);
+	t->child = child_start(images, order, uid, t->part.sink_fd,
+	    source_fd >= 0 ? source_fd : t->part.spool_fd, on_line, on_end, t, err);
 	order->part_validator = NULL;
 	if (t->child == NULL) {
 		part_keep(&t->part, t->immutable);
@@ -410,7 +414,7 @@ start_transfer(struct image_store *images, const char *key, struct fetch_order *
 
 int
 transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *order,
-    const char *name, const char *source, struct err *err)
+    const char *name, const char *source, int source_fd, struct err *err)
 {
 	const struct image_spec *spec = &fetch->spec;
 	CLEANUP_FREE char *full = xasprintf("%s\n%s\n%s\n%s", key,
@@ -419,7 +423,7 @@ transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *or
 	struct transfer *t = find_transfer(fetch->images, full);
 
 	if (t == NULL) {
-		t = start_transfer(fetch->images, full, order, fetch->uid, err);
+		t = start_transfer(fetch->images, full, order, fetch->uid, source_fd, err);
 		if (t == NULL)
 			return (int)(err != NULL ? err->code : E_FAILED);
 		t->name = xstrdup(name);

@@ -66,6 +66,7 @@ void part_note(const struct part *part);   /* keeps what is known of it, for a l
 /* Its writer is gone: it stays when somebody could go on with it.  immutable: also without a
  * validator. */
 void part_keep(struct part *part, bool immutable);
+void part_forget(const struct part *part); /* its notes: after a crash it is swept */
 /* Does nothing write to this file any more?  fd: opened for reading alone.  May wait for half a
  * second.  E_BUSY. */
 int part_check_quiet(int fd, struct err *err);
@@ -87,9 +88,10 @@ struct transfer_got {
 };
 
 /* Joins the transfer of this key, and of the digest and the format that the want asks for, or
- * starts it.  order: borrowed; its part fields are set here.  name, source: of the image's row.  fetch_transferred comes, never before return. */
+ * starts it.  order: borrowed; its part fields are set here.  name, source: of the image's row.
+ * source_fd: FETCH_FILE, the file; else -1.  fetch_transferred comes, never before return. */
 int transfer_join(struct image_fetch *fetch, const char *key, struct fetch_order *order,
-    const char *name, const char *source, struct err *err);
+    const char *name, const char *source, int source_fd, struct err *err);
 void transfer_leave(struct image_fetch *fetch); /* the last one out ends it */
 bool transfer_uses(struct image_store *images, const char *part_path);
 void transfers_close(struct image_store *images);
@@ -120,6 +122,9 @@ struct image_fetch {
 	struct check *check; /* of an imported file */
 	struct transfer *transfer;
 	struct child *child; /* asks for a manifest */
+	/* A packed file. */
+	char *file_key; /* take_key; NULL: it is none */
+	int file_fd;	/* 0: none */
 	/* A registry's image. */
 	struct oci_ref ref;
 	char *manifest_digest;
@@ -165,6 +170,8 @@ int fetch_check_image(const struct image_fetch *fetch, const struct image *image
 
 /* fetch_file.c */
 void fetch_file_begin(struct image_fetch *fetch, const struct file_ref *file); /* takes its fd */
+void fetch_file_transferred(struct image_fetch *fetch, const struct transfer_got *got,
+    const struct child_failure *failure);
 void fetch_file_stop(struct image_fetch *fetch); /* looking at what was imported, if it does */
 
 /* fetch_oci.c */

@@ -56,6 +56,7 @@ struct magic {
 	bool from_end;
 	const char *name;
 	const char *convert; /* for qemu-img convert -f; NULL: it is no disk image */
+	bool packing;	     /* what vmm-fetch unpacks */
 };
 
 /* clang-format off */
@@ -73,10 +74,10 @@ static const struct magic magics[] = {
 	{ "WithouFreSpacExt",     16,   0, false, "Parallels",               "parallels" },
 	{ "Bochs Virtual HD",     16,   0, false, "Bochs",                   "bochs" },
 	{ "koly",                  4, 512, true,  "DMG",                     "dmg" },
-	{ "\x1f\x8b",              2,   0, false, "gzip",                    NULL },
-	{ "\xfd" "7zXZ",           5,   0, false, "xz",                      NULL },
-	{ "\x28\xb5\x2f\xfd",      4,   0, false, "zstd",                    NULL },
-	{ "BZh",                   3,   0, false, "bzip2",                   NULL },
+	{ "\x1f\x8b",              2,   0, false, "gzip",                    NULL, true },
+	{ "\xfd" "7zXZ",           5,   0, false, "xz",                      NULL, true },
+	{ "\x28\xb5\x2f\xfd",      4,   0, false, "zstd",                    NULL, true },
+	{ "BZh",                   3,   0, false, "bzip2",                   NULL, true },
 	{ "PK\x03\x04",            4,   0, false, "ZIP",                     NULL },
 	{ "7z\xbc\xaf\x27\x1c",    6,   0, false, "7z",                      NULL },
 	{ "ustar",                 5, 257, false, "tar (or OVA)",            NULL },
@@ -163,6 +164,19 @@ refuse_foreign(const struct file *f, const struct magic *m, struct err *err)
 		    "it is a %s file", m->name);
 	hint = xasprintf("qemu-img convert -f %s -O qcow2 '%s' new.qcow2", m->convert, f->name);
 	return refuse(f, hint, err, "its format is %s; qcow2 and raw are taken", m->name);
+}
+
+bool
+disk_is_packed(int fd)
+{
+	char head[8];
+	ssize_t n = pread(fd, head, sizeof(head), 0);
+
+	for (size_t i = 0; i < ARRAY_LEN(magics); i++)
+		if (magics[i].packing && n >= (ssize_t)magics[i].len &&
+		    memcmp(head, magics[i].bytes, magics[i].len) == 0)
+			return true;
+	return false;
 }
 
 /* Refuses what is neither raw nor qcow2. */

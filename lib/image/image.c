@@ -156,8 +156,8 @@ file_part(const char *key)
 	return colon != NULL ? (size_t)(colon - key) + 1 : strlen(key);
 }
 
-static void
-source_remember(struct image_store *images, const char *key, const char *digest)
+void
+images_remember(struct image_store *images, const char *key, const char *digest)
 {
 	struct json_object *object = json_object_new_object();
 	struct source *source, *next;
@@ -239,7 +239,7 @@ images_add(struct image_store *images, const struct take *take, const char *key,
 		entry_add(images, &row);
 	}
 	if (key != NULL)
-		source_remember(images, key, digest);
+		images_remember(images, key, digest);
 	return 0;
 }
 

@@ -101,6 +101,8 @@ struct disk_header {
 	uint64_t virtual_bytes;
 };
 int disk_inspect(int fd, const char *name, struct disk_header *ret_header, struct err *err);
+/* Does the file begin like one of zstd, xz, gzip or bzip2? */
+bool disk_is_packed(int fd);
 /* The same for an overlay made elsewhere, which may stand on another file: qcow2 alone, and
  * *ret_backing (owned; NULL: none) is the path that its header names, as it is written there. */
 int disk_inspect_overlay(int fd, const char *name, struct disk_header *ret_header,

@@ -54,6 +54,8 @@ int images_place(struct image_store *images, const char *tmp, const char *hex, u
 /* Makes the row of a file that lies in the folder; the file's key is remembered. */
 int images_add(struct image_store *images, const struct take *take, const char *key,
     struct err *err);
+/* The file with this key was taken as this image. */
+void images_remember(struct image_store *images, const char *key, const char *digest);
 struct entry *images_by_digest(struct image_store *images, const char *digest);
 /* What the file with this key was taken as, when that is still there. */
 const struct image *images_by_key(struct image_store *images, const char *key);

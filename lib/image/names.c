@@ -238,10 +238,14 @@ names_show(struct image_store *images, uid_t uid, const char *digest)
 }
 
 int
-names_claim(struct image_store *images, uid_t uid, const char *digest, struct err *err)
+names_claim(struct image_store *images, uid_t uid, const char *digest, const char *body_digest,
+    struct err *err)
 {
+	const struct name_entry *old = find_own(images, uid, digest);
+	CLEANUP_FREE char *body = xstrdup(body_digest != NULL ? body_digest
+					  : old != NULL ? old->name.body_digest : NULL);
 	struct image_name row = { .uid = uid, .name = (char *)(uintptr_t)digest,
-		.digest = (char *)(uintptr_t)digest, .fetched = true };
+		.digest = (char *)(uintptr_t)digest, .fetched = true, .body_digest = body };
 
 	return names_set(images, &row, err);
 }

@@ -38,8 +38,10 @@ const struct image_name *names_find_body(struct image_store *images, const char 
 /* Does something point at the image that this user may use: a row of theirs, or one that is for
  * all?  Root and the daemon's own user may use every image. */
 bool names_show(struct image_store *images, uid_t uid, const char *digest);
-/* The user has had the image: it is shown to them from now on, under no name but its digest. */
-int names_claim(struct image_store *images, uid_t uid, const char *digest, struct err *err);
+/* The user has had the image: it is shown to them from now on, under no name but its digest.
+ * body_digest: of the packed file that it came in; NULL: none, or what is known of that. */
+int names_claim(struct image_store *images, uid_t uid, const char *digest, const char *body_digest,
+    struct err *err);
 bool names_is_claim(const struct image_name *name);
 void names_each(struct image_store *images, const char *digest, /* NULL: all */
     void (*fn)(void *arg, const struct image_name *name), void *arg);

@@ -288,6 +288,16 @@ packing_suffix(const char *name, size_t len)
 	return 0;
 }
 
+char *
+image_file_name(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
+	size_t len = strlen(name);
+
+	len -= packing_suffix(name, len);
+	return len > 0 ? str_printable(name, len) : xstrdup("image");
+}
+
 /* The last segment of a path that ends in slashes or not. */
 static struct span
 last_segment(struct span path)

@@ -45,6 +45,8 @@ bool image_host_is_loopback(const char *host);
 /* The last segment of its path without packing suffixes: "debian-12.qcow2" of ….qcow2.zst?x=1.
  * Owned, printable; "image" when there is none. */
 char *image_url_name(const char *url);
+/* The same of a path. */
+char *image_file_name(const char *path);
 bool image_digest_valid(const char *digest); /* "sha256:" and 64 lower-case hex digits */
 
 #endif

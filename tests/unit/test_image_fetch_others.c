@@ -155,6 +155,70 @@ START_TEST(fetch__file__is_what_its_digests_say)
 }
 END_TEST
 
+static char *
+pack(const struct fixture *f, const char *file)
+{
+	char *packed = fs_join(f->dir, "packed.zst");
+	const char *const argv[] = { "zstd", "-q", "-f", "-o", packed, file, NULL };
+	struct process_output output = { 0 };
+
+	ck_assert_int_eq(process_run(argv, NULL, 0, 100, 60000, NULL, NULL, &output, NULL), 0);
+	process_output_done(&output);
+	return packed;
+}
+
+START_TEST(fetch__packed_file__is_stored_unpacked_and_known_again)
+{
+	struct fixture f;
+	CLEANUP_FREE char *file = NULL, *packed = NULL, *digest = NULL, *body = NULL;
+	const struct image_fetcher none = { .program = "/nonexistent/vmm-fetch", .max_bytes = MIB };
+	struct image_spec spec = { 0 };
+
+	setup(&f);
+	file = make_image(&f, "mine", 2 * MIB, 5);
+	digest = digest_of(file);
+	packed = pack(&f, file);
+	body = digest_of(packed);
+	assert_got(get_file(&f, &spec, packed), digest, 0);
+	ck_assert(!f.wants[0].known);
+	assert_file(&f, digest, 2 * MIB);
+	ck_assert_str_eq(names_find_body(f.images, body)->digest, digest);
+	/* Unchanged, it is not unpacked again: nothing could be started that does it. */
+	image_store_set_fetcher(f.images, &none);
+	assert_got(get_file(&f, &spec, packed), digest, 0);
+	ck_assert(f.wants[0].known);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(fetch__packed_file__is_what_its_digests_say)
+{
+	struct fixture f;
+	CLEANUP_FREE char *file = NULL, *packed = NULL, *digest = NULL, *body = NULL;
+	struct image_spec spec = { 0 };
+	char wrong[65];
+
+	setup(&f);
+	file = make_image(&f, "mine", MIB, 9);
+	digest = digest_of(file);
+	packed = pack(&f, file);
+	body = digest_of(packed);
+	memset(wrong, 'a', 64);
+	wrong[64] = '\0';
+	spec.sha256 = wrong;
+	assert_failed(get_file(&f, &spec, packed), E_IMAGE, "sha256");
+	ck_assert_ptr_null(image_find(f.images, digest));
+	spec.sha256 = body + strlen("sha256:");
+	assert_got(get_file(&f, &spec, packed), digest, 0);
+	spec.sha256 = digest + strlen("sha256:");
+	assert_got(get_file(&f, &spec, packed), digest, 0);
+	spec.sha256 = NULL;
+	ck_assert_int_eq(truncate(packed, 100), 0);
+	assert_failed(get_file(&f, &spec, packed), E_IMAGE, "ends too early");
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(fetch__file_at_the_end__is_told)
 {
 	struct fixture f;
@@ -354,6 +418,8 @@ main(void)
 	signal(SIGPIPE, SIG_IGN);
 	UNIT_CASE(suite, fetch__as_its_user__can_not_be_reached_by_them);
 	UNIT_CASE(suite, fetch__file__is_what_its_digests_say);
+	UNIT_CASE(suite, fetch__packed_file__is_stored_unpacked_and_known_again);
+	UNIT_CASE(suite, fetch__packed_file__is_what_its_digests_say);
 	UNIT_CASE(suite, fetch__file_at_the_end__is_told);
 	UNIT_CASE(suite, fetch__registry__is_asked_for_the_manifest_alone_when_known);
 	UNIT_CASE(suite, fetch__same_blob_elsewhere__is_not_fetched_again);

@@ -176,7 +176,7 @@ START_TEST(names__image_of_another__found_by_the_whole_digest_alone)
 	ck_assert_int_eq(image_get_for(f.images, BOB, prefix, &image, &f.err), E_NOT_FOUND);
 	ck_assert_int_eq(image_get_for(f.images, BOB, f.first, &image, &f.err), 0);
 	ck_assert_int_eq(image_get_for(f.images, geteuid(), "first.raw", &image, &f.err), 0);
-	ck_assert_int_eq(names_claim(f.images, BOB, f.first, &f.err), 0);
+	ck_assert_int_eq(names_claim(f.images, BOB, f.first, NULL, &f.err), 0);
 	reopen(&f);
 	ck_assert(names_show(f.images, BOB, f.first));
 	ck_assert(!names_show(f.images, BOB, f.second));

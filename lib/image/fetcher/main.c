@@ -34,6 +34,7 @@ static work_fn *const works[] = {
 	[FETCH_MANIFEST] = oci_manifest,
 	[FETCH_BLOB] = oci_blob,
 	[FETCH_PUSH] = oci_push,
+	[FETCH_FILE] = transfer_file,
 };
 
 /* From the start, when it is a file. */

@@ -13,7 +13,7 @@ enum {
 	WAIT_MAX_MS = 24 * 3600 * 1000
 };
 
-const char *const fetch_work_names[] = { "http", "manifest", "blob", "push", NULL };
+const char *const fetch_work_names[] = { "http", "manifest", "blob", "push", "file", NULL };
 
 /* clang-format off */
 const struct field fetch_order_fields[] = {

@@ -30,8 +30,9 @@ enum fetch_work {
 	FETCH_MANIFEST, /* oci: reference -> which blob */
 	FETCH_BLOB,     /* oci: blob -> SINK_FD */
 	FETCH_PUSH,     /* oci: SINK_FD -> blob, config, manifest, tag */
+	FETCH_FILE,     /* a packed file in SPOOL_FD, which is only read -> SINK_FD */
 };
-extern const char *const fetch_work_names[]; /* "http", "manifest", "blob", "push", NULL */
+extern const char *const fetch_work_names[]; /* "http", "manifest", "blob", "push", "file", NULL */
 
 struct fetch_order {
 	int work;        /* enum fetch_work */

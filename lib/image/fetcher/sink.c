@@ -207,7 +207,7 @@ sink_create(const struct fetch_order *order, enum sink_kind kind, bool want_sha5
 	pthread_mutex_init(&sink->lock, NULL);
 	prepare(sink);
 	rc = truncate_to(SINK_FD, sink->part_packed ? 0 : sink->part_bytes, err);
-	if (rc == 0)
+	if (rc == 0 && kind != SINK_FILE)
 		rc = truncate_to(SPOOL_FD, sink->part_packed ? sink->part_bytes : 0, err);
 	if (rc == 0)
 		return sink;

@@ -19,6 +19,7 @@ struct sink;
 enum sink_kind {
 	SINK_IMAGE,     /* the body is the image, packed or not */
 	SINK_CONTAINER, /* a layer: a tar, packed or not, with the disk below disk/ */
+	SINK_FILE,      /* as SINK_IMAGE, and the body is in a file already: it is not kept */
 };
 
 struct sink_result {

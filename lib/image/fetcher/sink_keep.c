@@ -9,6 +9,8 @@
 static int
 keep(struct sink *sink, const struct chunk *chunk, uint64_t at, struct err *err)
 {
+	if (sink->kind == SINK_FILE)
+		return 0;
 	if (!chunk->replayed && outfile_write(&sink->spool, chunk->data, chunk->len, at) < 0)
 		return err_errno(err, E_IO, errno, "can not keep what was fetched");
 	if (chunk->save && outfile_save(&sink->spool, at + chunk->len) < 0)

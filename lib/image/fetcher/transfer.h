@@ -44,7 +44,10 @@ int transfer_body(struct http *http, const struct fetch_order *order,
     struct err *err);
 void transfer_result_done(struct transfer_result *result);
 
-/* FETCH_HTTP, to its `done`. */
+/* FETCH_HTTP and FETCH_FILE, to their `done`. */
 int transfer_http(struct http *http, const struct fetch_order *order, struct err *err);
+int transfer_file(struct http *http, const struct fetch_order *order, struct err *err);
+/* Is it what this digest (hex; NULL: any) says: the bytes as they came, or the image? */
+int transfer_check_digest(const char *want, const struct sink_result *result, struct err *err);
 
 #endif

@@ -84,8 +84,8 @@ get_checksum(struct http *http, const struct fetch_order *order, char **ret_hex,
 }
 
 /* Either of the bytes as they came or of the image. */
-static int
-check_digest(const char *want, const struct sink_result *result, struct err *err)
+int
+transfer_check_digest(const char *want, const struct sink_result *result, struct err *err)
 {
 	bool short_one = want != NULL && strlen(want) == HEX256;
 	const char *body = short_one ? result->body_sha256 : result->body_sha512;
@@ -135,11 +135,11 @@ transfer_http(struct http *http, const struct fetch_order *order, struct err *er
 		if (order->checksums != NULL && listed == NULL)
 			rc = get_checksum(http, order, &listed, err);
 		if (rc == 0)
-			rc = check_digest(order->sha256, &result.sink, err);
+			rc = transfer_check_digest(order->sha256, &result.sink, err);
 		if (rc == 0)
-			rc = check_digest(order->sha512, &result.sink, err);
+			rc = transfer_check_digest(order->sha512, &result.sink, err);
 		if (rc == 0)
-			rc = check_digest(listed, &result.sink, err);
+			rc = transfer_check_digest(listed, &result.sink, err);
 		if (rc == 0)
 			event_done(
 			    order, &result.sink, result.etag, result.last_modified, result.url);
