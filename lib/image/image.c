@@ -426,25 +426,33 @@ no_image(const char *ref, struct err *err)
 	return E_NOT_FOUND;
 }
 
-int
-image_get(struct image_store *images, const char *ref, const struct image **ret_image,
-    struct err *err)
+/* uid: whose view it is; NULL: everybody's. */
+static int
+look_up(struct image_store *images, const char *ref, const uid_t *uid,
+    const struct image **ret_image, struct err *err)
 {
 	const char *hex = str_starts(ref, DIGEST_PREFIX) ? hex_of(ref) : ref;
+	bool is_digest = is_hex(hex, REF_HEX_MIN, SHA256_HEX);
 	const struct image *found = NULL, *by_name = NULL;
 	struct entry *entry;
 
 	loop_assert(images->loop);
 	TAILQ_FOREACH(entry, &images->entries, link) {
-		if (is_hex(hex, REF_HEX_MIN, SHA256_HEX) &&
-		    str_starts(hex_of(entry->image.digest), hex)) {
-			if (found != NULL)
-				return err_set(err, E_LIMIT,
-				    "several images begin with '%s'; give more digits", ref);
-			found = &entry->image;
-		}
-		if (str_eq(entry->image.name, ref))
-			by_name = &entry->image;
+		const struct image *image = &entry->image;
+		bool begins = is_digest && str_starts(hex_of(image->digest), hex);
+
+		/* Who knows all of the digest has had the image; the rest could be guessed. */
+		if ((!begins && !str_eq(image->name, ref)) ||
+		    (uid != NULL && !str_eq(hex_of(image->digest), hex) &&
+			!names_show(images, *uid, image->digest)))
+			continue;
+		if (begins && found != NULL)
+			return err_set(err, E_LIMIT,
+			    "several images begin with '%s'; give more digits", ref);
+		if (begins)
+			found = image;
+		else
+			by_name = image;
 	}
 	if (found == NULL)
 		found = by_name;
@@ -455,19 +463,21 @@ image_get(struct image_store *images, const char *ref, const struct image **ret_
 }
 
 int
+image_get(struct image_store *images, const char *ref, const struct image **ret_image,
+    struct err *err)
+{
+	return look_up(images, ref, NULL, ret_image, err);
+}
+
+int
 image_get_for(struct image_store *images, uid_t uid, const char *ref,
     const struct image **ret_image, struct err *err)
 {
 	const struct image_name *name = names_find(images, uid, ref);
-	const struct image *image = NULL;
-	int rc = image_get(images, name != NULL ? name->digest : ref, &image, err);
 
-	/* Who knows all of the digest has had the image; the rest could be guessed. */
-	if (image != NULL && name == NULL && !str_eq(ref, image->digest) &&
-	    !names_show(images, uid, image->digest))
-		return no_image(ref, err);
-	*ret_image = image;
-	return rc;
+	*ret_image = NULL;
+	return look_up(images, name != NULL ? name->digest : ref, name != NULL ? NULL : &uid,
+	    ret_image, err);
 }
 
 const struct image *

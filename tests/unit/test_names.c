@@ -186,6 +186,24 @@ START_TEST(names__image_of_another__found_by_the_whole_digest_alone)
 }
 END_TEST
 
+START_TEST(names__file_of_another_with_the_same_name__does_not_hide_ours)
+{
+	struct fixture f;
+	const struct image *image;
+	CLEANUP_FREE char *theirs = NULL;
+
+	setup(&f);
+	theirs = take(&f, "first.raw", "of another");
+	ck_assert_int_eq(names_claim(f.images, ALICE, f.first, NULL, &f.err), 0);
+	ck_assert_int_eq(names_claim(f.images, BOB, theirs, NULL, &f.err), 0);
+	ck_assert_int_eq(image_get_for(f.images, ALICE, "first.raw", &image, &f.err), 0);
+	ck_assert_str_eq(image->digest, f.first);
+	ck_assert_int_eq(image_get_for(f.images, BOB, "first.raw", &image, &f.err), 0);
+	ck_assert_str_eq(image->digest, theirs);
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(names__of_root__seen_by_all_after_their_own)
 {
 	struct fixture f;
@@ -297,6 +315,7 @@ main(void)
 
 	UNIT_CASE(s, names__same_name_of_two_users__each_has_their_own);
 	UNIT_CASE(s, names__image_of_another__found_by_the_whole_digest_alone);
+	UNIT_CASE(s, names__file_of_another_with_the_same_name__does_not_hide_ours);
 	UNIT_CASE(s, names__of_root__seen_by_all_after_their_own);
 	UNIT_CASE(s, names__fetched_by_root_with_credentials__not_seen_by_others);
 	UNIT_CASE(s, names__fetched__all_that_was_told_is_there_after_a_restart);
