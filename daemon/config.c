@@ -25,7 +25,7 @@ struct settings {
 	char *socket, *data_dir, *runtime_dir, *group, *launcher, *fetcher;
 	int log_level, accel;
 	uint64_t max_per_uid, start_timeout_ms, ready_timeout_ms;
-	uint64_t stall_timeout_ms, connect_timeout_ms, image_max_bytes, keep_free_bytes;
+	uint64_t stall_timeout_ms, connect_timeout_ms, fetch_attempts, image_max_bytes, keep_free_bytes;
 };
 
 /* clang-format off */
@@ -43,6 +43,7 @@ const struct field settings_fields[] = {
 	FIELD_NAMED("ready_timeout", struct settings, ready_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "5min", .text = "how long a guest may take to be reachable"),
 	FIELD_NAMED("connect_timeout", struct settings, connect_timeout_ms, FIELD_DURATION, .min = 100, .max = 3600000, .fallback = "30s", .text = "fetching images: how long a connection may take"),
 	FIELD_NAMED("stall_timeout", struct settings, stall_timeout_ms, FIELD_DURATION, .min = 100, .max = 3600000, .fallback = "1min", .text = "fetching images: how long nothing may come"),
+	FIELD(struct settings, fetch_attempts, FIELD_UINT, .min = 1, .max = 1000, .fallback = "8", .text = "fetching images: how often in a row it is tried when nothing comes of it"),
 	FIELD_NAMED("image_max", struct settings, image_max_bytes, FIELD_SIZE, .unit = 1ULL << 30, .min = 1 << 20, .max = 1ULL << 46, .fallback = "8TiB", .text = "fetching images: the largest that is taken"),
 	FIELD_NAMED("keep_free", struct settings, keep_free_bytes, FIELD_SIZE, .unit = 1ULL << 30, .max = 1ULL << 46, .fallback = "256MiB", .text = "fetching images: what stays free on the disk"),
 	FIELD_END
@@ -261,6 +262,7 @@ config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, s
 	c->ready_timeout_ms = s.ready_timeout_ms;
 	c->stall_timeout_ms = s.stall_timeout_ms;
 	c->connect_timeout_ms = s.connect_timeout_ms;
+	c->fetch_attempts = s.fetch_attempts;
 	c->image_max_bytes = s.image_max_bytes;
 	c->keep_free_bytes = s.keep_free_bytes;
 	fields_release(settings_fields, &s);

@@ -26,6 +26,7 @@ struct config {
 	uint64_t max_per_uid;
 	uint64_t start_timeout_ms, ready_timeout_ms;
 	uint64_t stall_timeout_ms, connect_timeout_ms; /* of transfers */
+	uint64_t fetch_attempts;
 	uint64_t image_max_bytes, keep_free_bytes;
 };
 

@@ -34,8 +34,7 @@
 #include "lib/image/fetch.h"
 #include "lib/store/store.h"
 
-enum { SSH_THREADS = 48, DISK_THREADS = 4, MAX_QUEUE = 4096, MAX_CONNECTIONS = 4096, LOCK_MS = 3000,
-	FETCH_ATTEMPTS = 8 };
+enum { SSH_THREADS = 48, DISK_THREADS = 4, MAX_QUEUE = 4096, MAX_CONNECTIONS = 4096, LOCK_MS = 3000 };
 
 static bool
 is_alive(const char *pid_text)
@@ -149,7 +148,7 @@ set_fetcher(struct vmmd *vmmd)
 		.keep_free_bytes = c->keep_free_bytes,
 		.stall_ms = c->stall_timeout_ms,
 		.connect_ms = c->connect_timeout_ms,
-		.attempts = FETCH_ATTEMPTS,
+		.attempts = c->fetch_attempts,
 	};
 
 	image_store_set_fetcher(vmmd->images, &fetcher);

@@ -259,6 +259,21 @@ is_about_network(const struct child_failure *failure)
 	return failure->temporary || failure->err.code == E_NETWORK || failure->err.code == E_TIMEOUT;
 }
 
+/* Of many images that are on their way it must be clear which failed, and what can be done. */
+static void
+say_of_what(const struct image_fetch *f, struct err *err)
+{
+	CLEANUP_FREE char *public = f->location != NULL ? image_url_public(f->location) : NULL;
+
+	if (public != NULL && strstr(err->msg, public) == NULL)
+		err_wrap(err, "'%s'", public);
+	if (err->hint[0] == '\0' && (err->code == E_NETWORK || err->code == E_TIMEOUT))
+		err_hint(err, "check the address and the network, then ask again: what has come so far is "
+			      "kept");
+	if (err->object[0] == '\0')
+		err_object(err, image_spec_shown(&f->spec));
+}
+
 void
 fetch_failed(struct image_fetch *f, const struct child_failure *failure)
 {
@@ -272,8 +287,7 @@ fetch_failed(struct image_fetch *f, const struct child_failure *failure)
 		settle_known(f, image);
 		return;
 	}
-	if (err.object[0] == '\0')
-		err_object(&err, image_spec_shown(&f->spec));
+	say_of_what(f, &err);
 	fetch_settle(f, NULL, &err);
 }
 
