@@ -100,19 +100,20 @@ part_close_files(struct part *part)
 
 /* A lease for reading is given only while nobody has the file open for writing. */
 int
-part_check_quiet(int fd, struct err *err)
+part_check_quiet(int fd, bool patient, struct err *err)
 {
 	const struct timespec pause = { .tv_nsec = QUIET_NS };
 
 	/* Another thread may be between fork and exec, where it has all that we had. */
-	for (int i = 0; i < QUIET_TRIES; i++) {
+	for (int i = 0; i < (patient ? QUIET_TRIES : 1); i++) {
 		if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
 			fcntl(fd, F_SETLEASE, F_UNLCK);
 			return 0;
 		}
 		if (errno != EAGAIN)
 			return 0; /* this file system has no leases */
-		nanosleep(&pause, NULL);
+		if (patient)
+			nanosleep(&pause, NULL);
 	}
 	return err_set(err, E_BUSY, "something still writes to the fetched image");
 }
@@ -123,7 +124,7 @@ open_old(const char *path)
 {
 	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	if (fd < 0 || part_check_quiet(fd, NULL) != 0)
+	if (fd < 0 || part_check_quiet(fd, false, NULL) != 0)
 		return -1;
 	return open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 }

@@ -22,7 +22,7 @@
 #include "lib/image/fetches.h"
 #include "lib/image/take.h"
 
-enum { RATE_WINDOW_MS = 2000, CHUNK = 1 << 20 };
+enum { RATE_WINDOW_MS = 2000, CHUNK = 1 << 20, TELL_MS = 200 };
 
 struct transfer {
 	LIST_ENTRY(transfer) link;
@@ -194,11 +194,21 @@ on_line(void *arg, const char *event, json_object *line)
 
 /* ---- into the store ---- */
 
+static void
+on_checked(void *arg)
+{
+	struct transfer *t = arg;
+
+	if (t->images != NULL && !t->dying)
+		tell(t, "check", t->take.done_bytes, t->image_bytes, 0, NULL);
+}
+
 /* Where several share the store, what a process says that reads what one of them pointed it to is
  * only a claim: it could make them all believe it. */
 static int
-check_digest(struct take *take, struct job *job)
+check_digest(struct transfer *t, struct job *job)
 {
+	struct take *take = &t->take;
 	CLEANUP_FREE char *chunk = xmalloc(CHUNK), *hex = NULL;
 	struct digest *digest = digest_create();
 	off_t at = 0;
@@ -211,6 +221,11 @@ check_digest(struct take *take, struct job *job)
 		else if (n > 0) {
 			digest_add(digest, chunk, (size_t)n);
 			at += n;
+			take->done_bytes = (uint64_t)at;
+		}
+		if (clock_ms() - take->told_ms >= TELL_MS) {
+			take->told_ms = clock_ms();
+			job_post(job, on_checked, t);
 		}
 	}
 	hex = digest_finish(digest);
@@ -234,7 +249,7 @@ settle_part(struct transfer *t, struct job *job)
 	take->fd = open(t->part.path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (take->fd < 0 || fstat(take->fd, &st) < 0)
 		return err_errno(&take->err, E_IO, errno, "can not read the image '%s'", take->name);
-	rc = part_check_quiet(take->fd, &take->err);
+	rc = part_check_quiet(take->fd, true, &take->err);
 	if (rc != 0)
 		return rc;
 	take->file_bytes = (uint64_t)st.st_size;
@@ -248,7 +263,7 @@ settle_part(struct transfer *t, struct job *job)
 		err_hint(&take->err, "leave 'format' out, or say '%s'", take->header.format);
 	}
 	if (rc == 0 && t->rehash)
-		rc = check_digest(take, job);
+		rc = check_digest(t, job);
 	if (rc == 0)
 		rc = take_compare(take, job, take->fd);
 	if (rc == 0 && job_cancelled(job))

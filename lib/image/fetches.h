@@ -67,9 +67,9 @@ void part_note(const struct part *part);   /* keeps what is known of it, for a l
  * validator. */
 void part_keep(struct part *part, bool immutable);
 void part_forget(const struct part *part); /* its notes: after a crash it is swept */
-/* Does nothing write to this file any more?  fd: opened for reading alone.  May wait for half a
- * second.  E_BUSY. */
-int part_check_quiet(int fd, struct err *err);
+/* Does nothing write to this file any more?  fd: opened for reading alone.  patient: on a worker; it
+ * waits for half a second at most.  E_BUSY. */
+int part_check_quiet(int fd, bool patient, struct err *err);
 void part_remove(struct part *part);	   /* its files */
 void part_close_files(struct part *part);
 void part_close(struct part *part);	   /* its descriptors and texts */

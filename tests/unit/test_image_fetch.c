@@ -53,23 +53,28 @@ START_TEST(fetch__new_url__is_an_image_of_its_digest)
 }
 END_TEST
 
+/* Owned: the digest of what is packed in it. */
+static char *
+serve_packed(struct fixture *f, const char *path, size_t bytes)
+{
+	CLEANUP_FREE char *file = make_image(f, "plain", bytes, 7);
+	CLEANUP_FREE char *packed = fs_join(f->dir, "packed");
+	const char *const argv[] = { "zstd", "-q", "-o", packed, file, NULL };
+	struct process_output output = { 0 };
+
+	ck_assert_int_eq(process_run(argv, NULL, 0, 100, 60000, NULL, NULL, &output, NULL), 0);
+	process_output_done(&output);
+	TELL(f, "[\"put\", \"%s\", \"%s\", {}]", path, packed);
+	return digest_of(file);
+}
+
 START_TEST(fetch__packed__is_stored_unpacked)
 {
 	struct fixture f;
-	CLEANUP_FREE char *file = NULL, *packed = NULL, *digest = NULL, *url = NULL;
-	struct process_output output = { 0 };
+	CLEANUP_FREE char *digest = NULL, *url = NULL;
 
 	setup(&f);
-	file = make_image(&f, "plain", 2 * MIB, 7);
-	packed = fs_join(f.dir, "packed");
-	digest = digest_of(file);
-	{
-		const char *const argv[] = { "zstd", "-q", "-o", packed, file, NULL };
-
-		ck_assert_int_eq(process_run(argv, NULL, 0, 100, 60000, NULL, NULL, &output, NULL), 0);
-		process_output_done(&output);
-	}
-	TELL(&f, "[\"put\", \"/disk.img.zst\", \"%s\", {}]", packed);
+	digest = serve_packed(&f, "/disk.img.zst", 2 * MIB);
 	url = url_of(&f, "/disk.img.zst");
 	ck_assert_ptr_nonnull(get(&f, url)->digest);
 	ck_assert_str_eq(f.wants[0].digest, digest);
@@ -327,6 +332,30 @@ START_TEST(fetch__cut__goes_on_where_it_was)
 }
 END_TEST
 
+START_TEST(fetch__packed_and_cut__goes_on_with_the_packed_bytes)
+{
+	struct fixture f;
+	CLEANUP_FREE char *digest = NULL, *url = NULL;
+	uint64_t bytes;
+	size_t count;
+
+	setup(&f);
+	digest = serve_packed(&f, "/d.zst", 8 * MIB);
+	url = url_of(&f, "/d.zst");
+	TELL(&f, "[\"then\", \"/d.zst\", {\"cut\": 6291456}]");
+	assert_failed(get(&f, url), E_NETWORK, "");
+	close_all(&f);
+	open_all(&f);
+	get(&f, url);
+	assert_got(&f.wants[0], digest, f.wants[0].transferred);
+	ck_assert_uint_lt(f.wants[0].transferred, 4 * MIB);
+	hits(&f, "/d.zst", &count, &bytes);
+	ck_assert_uint_lt(bytes, 10 * MIB);
+	assert_file(&f, digest, 8 * MIB);
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(fetch__cut_and_replaced__begins_anew)
 {
 	struct fixture f;
@@ -533,6 +562,7 @@ main(void)
 	UNIT_CASE(suite, fetch__another_query__is_another_image);
 	UNIT_CASE(suite, fetch__wrong_format__is_refused);
 	UNIT_CASE(suite, fetch__cut__goes_on_where_it_was);
+	UNIT_CASE(suite, fetch__packed_and_cut__goes_on_with_the_packed_bytes);
 	UNIT_CASE(suite, fetch__cut_and_replaced__begins_anew);
 	UNIT_CASE(suite, fetch__closed_midway__goes_on_after_the_restart);
 	UNIT_CASE(suite, fetch__parts_of_nobody__go_at_the_next_open);
