@@ -55,12 +55,13 @@ struct image_progress {
 typedef void image_want_progress_fn(void *arg, const struct image_progress *progress);
 
 struct image_got {
-	const struct image *image; /* NULL: err says why */
-	const char *source;	   /* in full: the URL, or oci://…@sha256:… */
+	const struct image *image;
+	const char *source;	   /* in full: the URL, or oci://…@sha256:…; NULL: not to be had again */
 	uint64_t transferred_bytes; /* of bodies, for this want; 0: nothing was fetched */
 	bool known;		   /* it was in the store before */
 	const char *note;	   /* NULL, or why what is known had to do */
 };
+/* got: borrowed; NULL when it failed, and err says why. */
 typedef void image_got_fn(void *arg, const struct image_got *got, const struct err *err);
 
 struct image_fetch;

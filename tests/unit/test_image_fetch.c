@@ -423,6 +423,34 @@ START_TEST(fetch__parts_of_nobody__go_at_the_next_open)
 }
 END_TEST
 
+START_TEST(fetch__part__is_pruned_by_its_user_unless_in_use)
+{
+	struct fixture f;
+	CLEANUP_FREE char *digest = NULL, *url = NULL;
+	uint64_t bytes = 0, none = 0;
+
+	setup(&f);
+	digest = serve(&f, "/d", 8 * MIB, 1, "");
+	url = url_of(&f, "/d");
+	TELL(&f, "[\"then\", \"/d\", {\"cut\": 6291456}]");
+	assert_failed(get(&f, url), E_NETWORK, "");
+	ck_assert_uint_eq(image_parts_prune(f.images, BOB, false, &none), 0);
+	ck_assert_uint_eq(none, 0);
+	ck_assert_uint_eq(image_parts_prune(f.images, ALICE, true, &bytes), 1);
+	ck_assert_uint_gt(bytes, 4 * MIB);
+	ck_assert_uint_eq(image_parts_prune(f.images, ALICE, false, &bytes), 1);
+	ck_assert_uint_eq(files(&f, ".part-*"), 0);
+	TELL(&f, "[\"then\", \"/d\", {\"cut\": 6291456}]");
+	assert_failed(get(&f, url), E_NETWORK, "");
+	begin(&f, 0, url);
+	ck_assert_uint_eq(image_parts_prune(f.images, 0, false, &none), 0);
+	loop_run(f.loop);
+	assert_got(&f.wants[0], digest, f.wants[0].transferred);
+	ck_assert_uint_lt(f.wants[0].transferred, 8 * MIB);
+	teardown(&f);
+}
+END_TEST
+
 /* ---- together ---- */
 
 START_TEST(fetch__two_who_want_it__share_one_transfer)
@@ -566,6 +594,7 @@ main(void)
 	UNIT_CASE(suite, fetch__cut_and_replaced__begins_anew);
 	UNIT_CASE(suite, fetch__closed_midway__goes_on_after_the_restart);
 	UNIT_CASE(suite, fetch__parts_of_nobody__go_at_the_next_open);
+	UNIT_CASE(suite, fetch__part__is_pruned_by_its_user_unless_in_use);
 	UNIT_CASE(suite, fetch__two_who_want_it__share_one_transfer);
 	UNIT_CASE(suite, fetch__one_cancels__the_other_gets_it);
 	UNIT_CASE(suite, fetch__last_cancels__nothing_stays);
