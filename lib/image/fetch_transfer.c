@@ -136,16 +136,10 @@ header_copy(json_object *line, const char *key)
 static void
 hear_response(struct transfer *t, json_object *line)
 {
-	CLEANUP_FREE char *etag = header_copy(line, "etag");
-	CLEANUP_FREE char *modified = header_copy(line, "last_modified");
-	const char *validator = etag != NULL && !str_starts(etag, "W/") ? etag : modified;
 	bool resumed = json_flag(line, "resumed");
 
-	/* A piece need not say again of what it is. */
-	if (validator != NULL || !resumed) {
-		free(t->part.validator);
-		t->part.validator = xstrdup(validator);
-	}
+	free(t->part.validator);
+	t->part.validator = header_copy(line, "validator");
 	t->part.packed = json_flag(line, "packed");
 	if (!resumed)
 		t->part.bytes = t->old_bytes = 0;
