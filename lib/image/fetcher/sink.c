@@ -79,6 +79,7 @@ sink_fail(struct sink *sink, const struct err *err)
 	queue_break(&sink->kept);
 	queue_break(&sink->image_free);
 	queue_break(&sink->image_full);
+	queue_break(&sink->ready);
 }
 
 static int
@@ -105,8 +106,9 @@ fill(struct queue *queue)
 static int
 start(struct sink *sink, struct err *err)
 {
-	void *(*const mains[])(void *) = { sink_keep_main, sink_write_main, sink_unpack_main };
-	size_t count = sink->packed ? 3 : 2;
+	void *(*const mains[])(void *) = { sink_keep_main, sink_write_main, sink_unpack_main,
+		sink_hash_main };
+	size_t count = sink->packed ? THREADS_MAX : 2;
 
 	sink->running = true;
 	if (sink->packed)
@@ -127,6 +129,7 @@ prepare(struct sink *sink)
 	queue_init(&sink->kept);
 	queue_init(&sink->image_free);
 	queue_init(&sink->image_full);
+	queue_init(&sink->ready);
 	fill(&sink->body_free);
 	hashes_init(&sink->body, sink->want_sha512);
 	hashes_init(&sink->image, sink->want_sha512);
@@ -161,6 +164,7 @@ unprepare(struct sink *sink)
 	queue_done(&sink->kept);
 	queue_done(&sink->image_free);
 	queue_done(&sink->image_full);
+	queue_done(&sink->ready);
 	hashes_done(&sink->body);
 	hashes_done(&sink->image);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
- * The keeper's thread: the body is hashed, and kept when it is packed, so that a later process can
- * go on with it. */
+ * The threads that hash: the keeper's, which keeps the body when it is packed, so that a later
+ * process can go on with it, and the one for what was unpacked. */
 #include <errno.h>
 
 #include "lib/image/fetcher/sink_parts.h"
@@ -24,7 +24,7 @@ void *
 sink_keep_main(void *arg)
 {
 	struct sink *sink = arg;
-	struct queue *next = sink->packed ? &sink->kept : &sink->image_full;
+	struct queue *next = sink->packed ? &sink->kept : &sink->ready;
 	struct chunk *chunk;
 	struct err err = ERR_INIT;
 	uint64_t at = 0, total = 0;
@@ -40,5 +40,19 @@ sink_keep_main(void *arg)
 	if (rc != 0)
 		sink_fail(sink, &err);
 	queue_close(next);
+	return NULL;
+}
+
+void *
+sink_hash_main(void *arg)
+{
+	struct sink *sink = arg;
+	struct chunk *chunk;
+
+	while ((chunk = queue_take(&sink->image_full)) != NULL) {
+		hashes_add(&sink->image, chunk->data, chunk->len);
+		queue_put(&sink->ready, chunk);
+	}
+	queue_close(&sink->ready);
 	return NULL;
 }

@@ -12,14 +12,14 @@
 
 /* The sink as its own files see it: a chain of threads, with chunks of memory between them.
  *
- *   receiver     body   keeper       kept    unpacker         image   writer
- *   (sink.c)     --->   (sink_keep.c)  --->  (sink_unpack.c)   --->   (sink_write.c)
+ *   receiver  body  keeper       kept   unpacker        image  hasher       ready  writer
+ *   sink.c    --->  sink_keep.c  --->   sink_unpack.c   --->   sink_keep.c  --->   sink_write.c
  *
  * The keeper hashes the body and, when it is packed, keeps it in SPOOL_FD.  A body that is the
- * image goes from the keeper to the writer as it is.  The writer hashes what was unpacked.
+ * image goes from the keeper to the writer as it is.  The hasher hashes what was unpacked.
  * Threads begin with the first bytes and end with the sink, a restart, or the first error. */
 
-enum { HEAD_BYTES = 6, THREADS_MAX = 3 };
+enum { HEAD_BYTES = 6, THREADS_MAX = 4 };
 
 struct hashes {
 	EVP_MD_CTX *sha256, *sha512; /* sha512 NULL: not wanted */
@@ -52,7 +52,7 @@ struct sink {
 	/* Fixed while threads run. */
 	enum packing packing;
 	bool packed; /* the body is not the image */
-	struct queue body_free, body_full, kept, image_free, image_full;
+	struct queue body_free, body_full, kept, image_free, image_full, ready;
 	/* The keeper's and the writer's. */
 	struct outfile spool, file;
 	/* Shared. */
@@ -72,6 +72,7 @@ void hashes_done(struct hashes *hashes);
 void sink_fail(struct sink *sink, const struct err *err);
 
 void *sink_keep_main(void *arg);
+void *sink_hash_main(void *arg);
 void *sink_unpack_main(void *arg);
 void *sink_write_main(void *arg);
 /* More of the image: E_LIMIT.  *total: so far. */

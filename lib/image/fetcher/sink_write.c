@@ -85,8 +85,6 @@ write_chunk(struct sink *sink, const struct chunk *chunk, uint64_t *looked, stru
 {
 	uint64_t at = sink->image_bytes, end = at + chunk->len;
 
-	if (sink->packed)
-		hashes_add(&sink->image, chunk->data, chunk->len);
 	if (end - *looked >= SPACE_BYTES) {
 		*looked = end;
 		if (sink_check_space(sink->order, 0, err) != 0)
@@ -110,7 +108,7 @@ sink_write_main(void *arg)
 	struct err err = ERR_INIT;
 	uint64_t looked = 0;
 
-	while ((chunk = queue_take(&sink->image_full)) != NULL) {
+	while ((chunk = queue_take(&sink->ready)) != NULL) {
 		int rc = write_chunk(sink, chunk, &looked, &err);
 
 		queue_put(sink->packed ? &sink->image_free : &sink->body_free, chunk);
