@@ -292,25 +292,6 @@ fetch_failed(struct image_fetch *f, const struct child_failure *failure)
 }
 
 void
-fetch_transferred(struct image_fetch *f, const struct transfer_got *got,
-    const struct child_failure *failure)
-{
-	if (f->file_key != NULL) {
-		fetch_file_transferred(f, got, failure);
-	} else if (f->ref.registry != NULL) {
-		fetch_oci_transferred(f, got, failure);
-	} else if (failure != NULL) {
-		fetch_failed(f, failure);
-	} else if (got->unchanged) {
-		f->is_known = true;
-		fetch_arrived(f, f->known, NULL);
-	} else {
-		f->transferred = got->body_bytes;
-		fetch_arrived(f, got->digest, got);
-	}
-}
-
-void
 fetch_set_patience(const struct image_fetch *f, struct fetch_order *order)
 {
 	const struct image_fetcher *config = &f->images->fetches->config;
@@ -325,25 +306,17 @@ fetch_set_patience(const struct image_fetch *f, struct fetch_order *order)
 /* ---- where it is ---- */
 
 static void
-begin_http(struct image_fetch *f)
+ask_http(struct image_fetch *f)
 {
 	CLEANUP_FREE char *file = image_url_name(f->location);
 	CLEANUP_FREE char *key = NULL, *public = image_url_public(f->location);
 	struct fetch_order order = { .work = FETCH_HTTP, .url = f->location, .auth = f->auth,
 		.sha256 = f->sha256, .sha512 = f->sha512, .checksums = f->checksums,
 		.insecure_http = f->spec.insecure_http || f->spec.digest != NULL };
-	const struct image_name *known;
+	const struct image_name *known =
+	    f->known != NULL ? names_find(f->images, f->uid, f->name) : NULL;
 	struct child_failure failure = { .temporary = false };
 
-	f->name = fetch_url_row(f->location);
-	/* Where it can be had again; a query may be a secret. */
-	f->source = strchr(f->location, '?') == NULL ? xstrdup(public) : NULL;
-	f->auth_key = fetch_http_auth_key(&f->auth, f->location, f->checksums);
-	known = fetch_find_known(f);
-	if (known != NULL && f->policy == IMAGE_MISSING) {
-		settle_known(f, fetch_stored(f->images, f->known));
-		return;
-	}
 	if (known != NULL) {
 		order.etag = known->etag;
 		order.last_modified = known->last_modified;
@@ -351,10 +324,53 @@ begin_http(struct image_fetch *f)
 	fetch_set_patience(f, &order);
 	key = xasprintf("http\n%s\n%s\n%s\n%s\n%s\n%s\n%s\n%d", f->location, order.sha256, order.sha512,
 	    order.checksums, order.etag, order.last_modified, f->auth_key, order.insecure_http);
-	fetch_tell(f, "resolve", 0, 0, 0, NULL);
 	if (transfer_join(f, key, &order, f->spec.name != NULL ? f->spec.name : file, public, -1,
 		&failure.err) != 0)
 		fetch_failed(f, &failure);
+}
+
+static void
+begin_http(struct image_fetch *f)
+{
+	f->name = fetch_url_row(f->location);
+	/* Where it can be had again; a query may be a secret. */
+	f->source = strchr(f->location, '?') == NULL ? image_url_public(f->location) : NULL;
+	f->auth_key = fetch_http_auth_key(&f->auth, f->location, f->checksums);
+	if (fetch_find_known(f) != NULL && f->policy == IMAGE_MISSING) {
+		settle_known(f, fetch_stored(f->images, f->known));
+		return;
+	}
+	fetch_tell(f, "resolve", 0, 0, 0, NULL);
+	ask_http(f);
+}
+
+void
+fetch_transferred(struct image_fetch *f, const struct transfer_got *got,
+    const struct child_failure *failure)
+{
+	/* Whoever owned that process could end it: others ask again, with a process of their own. */
+	if (failure != NULL && failure->vanished && failure->uid != f->uid && !f->asked_again &&
+	    f->file_key == NULL) {
+		f->asked_again = true;
+		if (f->ref.registry != NULL)
+			fetch_oci_again(f);
+		else
+			ask_http(f);
+		return;
+	}
+	if (f->file_key != NULL) {
+		fetch_file_transferred(f, got, failure);
+	} else if (f->ref.registry != NULL) {
+		fetch_oci_transferred(f, got, failure);
+	} else if (failure != NULL) {
+		fetch_failed(f, failure);
+	} else if (got->unchanged) {
+		f->is_known = true;
+		fetch_arrived(f, f->known, NULL);
+	} else {
+		f->transferred = got->body_bytes;
+		fetch_arrived(f, got->digest, got);
+	}
 }
 
 static char *

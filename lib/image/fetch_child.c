@@ -166,7 +166,7 @@ on_silence(void *arg)
 	struct child *c = arg;
 
 	c->good = false;
-	c->failure.temporary = true;
+	c->failure.temporary = c->failure.vanished = true;
 	err_set(&c->failure.err, E_TIMEOUT, "vmm-fetch has said nothing for %d minutes",
 	    SILENCE_MS / 60000);
 	if (c->watch != NULL)
@@ -258,7 +258,8 @@ child_start(struct image_store *images, struct fetch_order *order, uid_t uid, in
 	c->end = end;
 	c->arg = arg;
 	err_set(&c->failure.err, E_FAILED, "vmm-fetch ended before its work was done");
-	c->failure.temporary = true;
+	c->failure.temporary = c->failure.vanished = true;
+	c->failure.uid = uid;
 	c->stream = stream_create(images->loop, pair[0], &handler, c);
 	c->watch = process_watch_create(images->loop, c->pid, c->pidfd, on_exit_seen, c);
 	c->silence = timer_create_on(images->loop, on_silence, c);

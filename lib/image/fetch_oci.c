@@ -174,6 +174,12 @@ fetch_oci_transferred(struct image_fetch *f, const struct transfer_got *got,
 	fetch_failed(f, failure);
 }
 
+void
+fetch_oci_again(struct image_fetch *f)
+{
+	next_layer(f);
+}
+
 /* ---- begin ---- */
 
 static char *

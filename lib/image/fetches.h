@@ -31,6 +31,8 @@ struct child_failure {
 	struct err err;
 	bool temporary; /* another try may go well */
 	int status;	/* of the server's answer; 0: it is not about one */
+	bool vanished;	/* it did not say so itself: it was ended, or was silent */
+	uid_t uid;	/* whose process it was, then */
 };
 /* Once, last, after its process has ended.  failure: NULL when its last line was a good one
  * (`done`, `manifest`, `pushed`).  The child is gone afterwards. */
@@ -131,7 +133,7 @@ struct image_fetch {
 	struct json_object *layers;
 	size_t layer_at;
 	/* The answer. */
-	bool settled, is_known;
+	bool settled, is_known, asked_again;
 	struct err err;
 	char *digest, *source, *note;
 	uint64_t transferred;
@@ -177,6 +179,7 @@ void fetch_file_stop(struct image_fetch *fetch); /* looking at what was imported
 /* fetch_oci.c */
 void fetch_oci_begin(struct image_fetch *fetch);
 void fetch_oci_stop(struct image_fetch *fetch); /* asking for the manifest, if it does */
+void fetch_oci_again(struct image_fetch *fetch); /* for the blob */
 void fetch_oci_transferred(struct image_fetch *fetch, const struct transfer_got *got,
     const struct child_failure *failure);
 

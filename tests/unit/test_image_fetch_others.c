@@ -114,6 +114,29 @@ START_TEST(fetch__as_its_user__can_not_be_reached_by_them)
 }
 END_TEST
 
+START_TEST(fetch__ended_by_its_user__others_get_it_all_the_same)
+{
+	struct fixture f;
+	CLEANUP_FREE char *digest = NULL, *url = NULL;
+	struct image_spec spec = { .present = true };
+
+	setup(&f);
+	digest = serve(&f, "/d", 8 * MIB, 1, "");
+	spec.url = url = url_of(&f, "/d");
+	TELL(&f, "[\"then\", \"/d\", {\"hold\": 6291456}]");
+	begin(&f, 0, url);
+	begin_as(&f, 1, &spec, IMAGE_REVALIDATE, BOB, NULL);
+	run_to_part(&f);
+	ck_assert_int_eq(kill(find_fetcher(), SIGKILL), 0);
+	loop_run(f.loop);
+	TELL(&f, "[\"release\", \"/d\"]");
+	assert_failed(&f.wants[0], E_FAILED, "ended before");
+	assert_got(&f.wants[1], digest, 8 * MIB);
+	assert_file(&f, digest, 8 * MIB);
+	teardown(&f);
+}
+END_TEST
+
 /* ---- files ---- */
 
 static struct want *
@@ -417,6 +440,7 @@ main(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	UNIT_CASE(suite, fetch__as_its_user__can_not_be_reached_by_them);
+	UNIT_CASE(suite, fetch__ended_by_its_user__others_get_it_all_the_same);
 	UNIT_CASE(suite, fetch__file__is_what_its_digests_say);
 	UNIT_CASE(suite, fetch__packed_file__is_stored_unpacked_and_known_again);
 	UNIT_CASE(suite, fetch__packed_file__is_what_its_digests_say);
