@@ -114,13 +114,11 @@ char *
 make_image(struct fixture *f, const char *name, size_t bytes, uint32_t seed)
 {
 	char *path = fs_join(f->dir, name);
-	FILE *file = fopen(path, "w");
+	CLEANUP_FREE uint32_t *words = xmalloc(bytes);
 
-	for (size_t i = 0; i < bytes / 4; i++) {
-		seed = seed * 1664525 + 1013904223;
-		ck_assert_int_eq(fwrite(&seed, 4, 1, file), 1);
-	}
-	fclose(file);
+	for (size_t i = 0; i < bytes / sizeof(*words); i++)
+		words[i] = seed = seed * 1664525 + 1013904223;
+	ck_assert_int_eq(fs_write(path, words, bytes, 0600, NULL), 0);
 	return path;
 }
 
