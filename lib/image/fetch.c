@@ -270,6 +270,8 @@ say_of_what(const struct image_fetch *f, struct err *err)
 	if (err->hint[0] == '\0' && (err->code == E_NETWORK || err->code == E_TIMEOUT))
 		err_hint(err, "check the address and the network, then ask again: what has come so far is "
 			      "kept");
+	else if (err->hint[0] == '\0' && err->code == E_NO_SPACE)
+		err_hint(err, "'vmctl image prune' removes the images that nobody uses");
 	if (err->object[0] == '\0')
 		err_object(err, image_spec_shown(&f->spec));
 }

@@ -258,6 +258,7 @@ child_start(struct image_store *images, struct fetch_order *order, uid_t uid, in
 	c->end = end;
 	c->arg = arg;
 	err_set(&c->failure.err, E_FAILED, "vmm-fetch ended before its work was done");
+	err_hint(&c->failure.err, "ask again: what has come so far is kept");
 	c->failure.temporary = c->failure.vanished = true;
 	c->failure.uid = uid;
 	c->stream = stream_create(images->loop, pair[0], &handler, c);

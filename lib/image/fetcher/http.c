@@ -98,6 +98,13 @@ allowed(const char *url, bool plain_http, struct err *err)
 	return E_PARAMS;
 }
 
+static int
+bad_redirect(struct err *err)
+{
+	err_hint(err, "give the URL of the image itself, or ask who runs the server");
+	return (int)err->code;
+}
+
 /* The next URL; the reply says where. */
 static int
 next_url(const char *url, const struct http_reply *reply, bool plain_http, char **ret_next,
@@ -107,16 +114,15 @@ next_url(const char *url, const struct http_reply *reply, bool plain_http, char 
 	CLEANUP_FREE char *from = http_url_public(url), *to = NULL;
 	int rc;
 
-	if (next == NULL)
-		return err_set(
-		    err, E_FAILED, "'%s' redirects to what is no URL of http or https", from);
-	to = http_url_public(next);
-	if (to == NULL)
-		return err_set(
-		    err, E_FAILED, "'%s' redirects to what is no URL of http or https", from);
-	if (!http_url_plain(url) && http_url_plain(next))
-		return err_set(
-		    err, E_FAILED, "'%s' redirects to '%s', which is not encrypted", from, to);
+	to = next != NULL ? http_url_public(next) : NULL;
+	if (to == NULL) {
+		err_set(err, E_FAILED, "'%s' redirects to what is no URL of http or https", from);
+		return bad_redirect(err);
+	}
+	if (!http_url_plain(url) && http_url_plain(next)) {
+		err_set(err, E_FAILED, "'%s' redirects to '%s', which is not encrypted", from, to);
+		return bad_redirect(err);
+	}
 	rc = allowed(next, plain_http, err);
 	if (rc != 0)
 		return err_wrap(err, "'%s' redirects", from);
@@ -159,9 +165,9 @@ http_perform(struct http *http, const struct http_request *request, struct http_
 		if (hop == REDIRECTS_MAX) {
 			CLEANUP_FREE char *shown = http_url_public(request->url);
 
-			rc = err_set(err, E_FAILED,
-			    "'%s' redirects more than %d times, in a loop it seems", shown,
-			    REDIRECTS_MAX);
+			err_set(err, E_FAILED, "'%s' redirects more than %d times, in a loop it seems",
+			    shown, REDIRECTS_MAX);
+			rc = bad_redirect(err);
 			break;
 		}
 		rc = next_url(url, &reply, request->plain_http, &next, err);
