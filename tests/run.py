@@ -44,8 +44,8 @@ SPECIAL = {
     "sanitize": [
         Part("build-asan", suites=("unit", "protocol", "e2e"), env=SANITIZE),
         Part("build-asan", suites=("sanitize-guest",), env=SANITIZE),
-        Part("build-tsan", tests=("loop", "process", "store", "image", "ssh*", "protocol*", "010-*",
-                              "020-*"), env=SANITIZE),
+        Part("build-tsan", tests=("loop", "process", "store", "image", "ssh*", "sink", "fetch_h*",
+                              "protocol*", "010-*", "020-*"), env=SANITIZE),
     ],
 }
 # The quick and basic ones first, so that a broken thing fails early.

@@ -65,8 +65,8 @@ START_TEST(fetch__packed_in_pieces__all_of_them)
 		"(xz -c a; head -c 64 /dev/zero; xz -c b)",
 		"(zstd -qc a; zstd -qc b)",
 		/* A frame without data before and between, as parallel packers write. */
-		"(printf '\\120\\052\\115\\030\\004\\000\\000\\000\\001\\002\\003\\004'; zstd -qc a;"
-		" printf '\\137\\052\\115\\030\\000\\000\\000\\000'; zstd -qc b)",
+		("(printf '\\120\\052\\115\\030\\004\\000\\000\\000\\001\\002\\003\\004'; zstd -qc a;"
+		 " printf '\\137\\052\\115\\030\\000\\000\\000\\000'; zstd -qc b)"),
 		"cat a b | xz -c --block-size=65536",
 		"cat a b | zstd -qc --long=27",
 	};
@@ -107,8 +107,8 @@ START_TEST(fetch__packed_and_damaged__no_image)
 			"head -c 1000",
 			"head -c 10",
 			"(head -c 20000; tail -c +20100)",    /* a hole in it */
-			"python3 -c 'import sys; d = bytearray(sys.stdin.buffer.read());"
-			" d[len(d) // 2] ^= 4; sys.stdout.buffer.write(d)'",
+			("python3 -c 'import sys; d = bytearray(sys.stdin.buffer.read());"
+			 " d[len(d) // 2] ^= 4; sys.stdout.buffer.write(d)'"),
 		};
 
 		for (size_t j = 0; j < ARRAY_LEN(damages); j++) {
@@ -236,8 +236,8 @@ START_TEST(fetch__bomb__ends_at_the_limit)
 {
 	static const char *const bombs[] = {
 		/* A gigabyte in 33 kB, again and again. */
-		"head -c 1073741824 /dev/zero | zstd -q -1 -c >p; for i in 1 2 3 4 5 6 7 8; do"
-		" cat p p p p p p p p; done",
+		("head -c 1073741824 /dev/zero | zstd -q -1 -c >p; for i in 1 2 3 4 5 6 7 8; do"
+		 " cat p p p p p p p p; done"),
 		"head -c 200000000 /dev/zero | gzip -c",
 		"head -c 200000000 /dev/zero | bzip2 -c",
 		"head -c 200000000 /dev/zero | xz -c",
