@@ -136,7 +136,11 @@ jail_enter(const struct jail_self *self, struct err *err)
 		.network = self->network,
 		.limits = self->limits };
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature /* clang says it so */
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 	wanted.layers = 0; /* a sanitizer traces its process at the end, and maps without limit */
 #endif
 	return jail_confine(&wanted, 0, err);
