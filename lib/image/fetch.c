@@ -263,15 +263,23 @@ is_about_network(const struct child_failure *failure)
 static void
 say_of_what(const struct image_fetch *f, struct err *err)
 {
+	static const struct {
+		enum err_code code;
+		const char *hint;
+	} advice[] = {
+		{ E_NETWORK, "check the address and the network, then ask again: what has come so far is kept" },
+		{ E_TIMEOUT, "check the address and the network, then ask again: what has come so far is kept" },
+		{ E_NO_SPACE, "'vmctl image prune' removes the images that nobody uses" },
+		{ E_IMAGE, "it is not an image that can be used: ask who offers it" },
+		{ E_LIMIT, "the daemon's setting 'image_max' says how large an image may be" },
+	};
 	CLEANUP_FREE char *public = f->location != NULL ? image_url_public(f->location) : NULL;
 
 	if (public != NULL && strstr(err->msg, public) == NULL)
 		err_wrap(err, "'%s'", public);
-	if (err->hint[0] == '\0' && (err->code == E_NETWORK || err->code == E_TIMEOUT))
-		err_hint(err, "check the address and the network, then ask again: what has come so far is "
-			      "kept");
-	else if (err->hint[0] == '\0' && err->code == E_NO_SPACE)
-		err_hint(err, "'vmctl image prune' removes the images that nobody uses");
+	for (size_t i = 0; err->hint[0] == '\0' && i < ARRAY_LEN(advice); i++)
+		if (err->code == advice[i].code)
+			err_hint(err, "%s", advice[i].hint);
 	if (err->object[0] == '\0')
 		err_object(err, image_spec_shown(&f->spec));
 }

@@ -227,9 +227,11 @@ walk_layer(struct unpacker *u, struct archive *archive, struct err *err)
 			return err_set(
 			    err, E_IMAGE, "the layer has much besides a disk: it is no disk image");
 	}
-	if (rc == 0 && !found)
-		return err_set(err, E_NOT_FOUND,
+	if (rc == 0 && !found) {
+		rc = err_set(err, E_NOT_FOUND,
 		    "the layer has no disk: there is no file below 'disk/'");
+		err_hint(err, "it is an image of a container, and not of a machine");
+	}
 	return rc;
 }
 
