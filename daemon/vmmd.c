@@ -101,8 +101,12 @@ make_folders(struct vmmd *vmmd, struct err *err)
 	if (rc == 0)
 		rc = private_folder(vms, err);
 	/* A system daemon's folder is searched by its group; machines' sockets are in a private one. */
-	if (rc == 0)
+	if (rc == 0) {
+		mode_t before = umask(c->system ? 0022 : 0077);
+
 		rc = fs_mkdirs(c->runtime_dir, c->system ? 0755 : 0700, err);
+		umask(before);
+	}
 	if (rc == 0 && longest > FS_SOCKET_PATH_MAX) {
 		err_set(err, E_USAGE, "the folder '%s' is too long for the sockets of machines (%zu of "
 				      "%d bytes)", c->vm_run_dir, longest, FS_SOCKET_PATH_MAX);
