@@ -106,8 +106,8 @@ fill(struct queue *queue)
 static int
 start(struct sink *sink, struct err *err)
 {
-	void *(*const mains[])(void *) = { sink_keep_main, sink_write_main, sink_unpack_main,
-		sink_hash_main };
+	void *(*const mains[])(
+	    void *) = { sink_keep_main, sink_write_main, sink_unpack_main, sink_hash_main };
 	size_t count = sink->packed ? THREADS_MAX : 2;
 
 	sink->running = true;
@@ -397,7 +397,8 @@ sink_idle(struct sink *sink, struct err *err)
 {
 	if (sink->failed)
 		return failure(sink, err);
-	return sink->known && sink->filling != NULL && sink->filling->len > 0 ? flush(sink, err) : 0;
+	return sink->known && sink->filling != NULL && sink->filling->len > 0 ? flush(sink, err)
+									      : 0;
 }
 
 void

@@ -28,8 +28,8 @@ struct hashes {
 /* A file that one thread writes. */
 struct outfile {
 	int fd;
-	bool direct;   /* O_DIRECT is set */
-	bool buffered; /* this file system has no O_DIRECT */
+	bool direct;     /* O_DIRECT is set */
+	bool buffered;   /* this file system has no O_DIRECT */
 	uint64_t unsent; /* bytes in the page cache that were not sent to the disk yet */
 };
 
@@ -60,7 +60,7 @@ struct sink {
 	_Atomic uint64_t saved_bytes; /* of the body, synced */
 	_Atomic bool failed;
 	pthread_mutex_t lock; /* guards err */
-	struct err err;	      /* the first */
+	struct err err;       /* the first */
 };
 
 void hashes_init(struct hashes *hashes, bool want_sha512);
@@ -84,6 +84,6 @@ int sink_check_space(const struct fetch_order *order, uint64_t need, struct err 
  * others.  0 or -1 with errno. */
 int outfile_write(struct outfile *file, const void *data, size_t len, uint64_t at);
 int outfile_save(struct outfile *file, uint64_t bytes); /* so long, and on the disk */
-void outfile_done(struct outfile *file);		/* as it was given to us */
+void outfile_done(struct outfile *file);                /* as it was given to us */
 
 #endif

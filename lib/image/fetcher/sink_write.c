@@ -70,8 +70,8 @@ write_sparse(struct sink *sink, const struct chunk *chunk, uint64_t at)
 		if (n > chunk->len - pos)
 			n = chunk->len - pos;
 		if (is_zero(chunk->data + pos, n)) {
-			if (outfile_write(&sink->file, chunk->data + begin, pos - begin,
-				at + begin) < 0)
+			if (outfile_write(
+				&sink->file, chunk->data + begin, pos - begin, at + begin) < 0)
 				return -1;
 			begin = pos + n;
 		}

@@ -103,8 +103,8 @@ validator_of(const struct http_reply *reply)
 static bool
 is_same(const struct http_reply *reply, const char *validator)
 {
-	const char *told = validator != NULL && validator[0] == '"' ? reply->etag
-								   : reply->last_modified;
+	const char *told =
+	    validator != NULL && validator[0] == '"' ? reply->etag : reply->last_modified;
 
 	return told == NULL || str_eq(told, validator);
 }
@@ -162,7 +162,8 @@ check_range(struct transfer *t, const struct http_reply *head, struct err *err)
 	return 0;
 }
 
-/* A web page comes for an image when a gate wants a login, or when a link leads to a page about it. */
+/* A web page comes for an image when a gate wants a login, or when a link leads to a page about it.
+ */
 static int
 check_kind(const struct http_reply *head, struct err *err)
 {

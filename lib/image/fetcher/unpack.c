@@ -44,8 +44,8 @@ struct unpack {
 	struct region regions[REGIONS_MAX];
 	uint64_t untrimmed;
 	struct err err; /* of the allocator */
-	bool inside;	/* a member has begun and not ended */
-	bool any;	/* one has ended */
+	bool inside;    /* a member has begun and not ended */
+	bool any;       /* one has ended */
 	z_stream z;
 	bz_stream bz;
 	lzma_stream xz;
@@ -189,8 +189,7 @@ bzip2_end(struct unpack *u)
 static bool
 xz_begin(struct unpack *u)
 {
-	u->xz_allocator =
-	    (lzma_allocator){ .alloc = xz_alloc, .free = window_free, .opaque = u };
+	u->xz_allocator = (lzma_allocator){ .alloc = xz_alloc, .free = window_free, .opaque = u };
 	u->xz.allocator = &u->xz_allocator;
 	return lzma_stream_decoder(&u->xz, XZ_MEMORY_MAX, 0) == LZMA_OK;
 }
@@ -226,8 +225,8 @@ zstd_begin(struct unpack *u)
 	if (u->zstd == NULL)
 		u->zstd = ZSTD_createDCtx_advanced((ZSTD_customMem){
 		    .customAlloc = window_alloc, .customFree = window_free, .opaque = u });
-	return u->zstd != NULL && !ZSTD_isError(ZSTD_DCtx_setParameter(
-				      u->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX));
+	return u->zstd != NULL &&
+	       !ZSTD_isError(ZSTD_DCtx_setParameter(u->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX));
 }
 
 static enum outcome

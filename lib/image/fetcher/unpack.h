@@ -11,8 +11,8 @@
 /* What takes one layer of compression off, by zlib, libbz2, liblzma or libzstd.  Checksums are
  * compared, data that ends too early is an error, and the memory is bounded: what packed the data
  * chose a window of bytes that later ones may refer to, and one of more than a few MiB is a
- * mapped region of the image's own file, behind where the image can reach, whose pages the kernel can
- * take back at any time. */
+ * mapped region of the image's own file, behind where the image can reach, whose pages the kernel
+ * can take back at any time. */
 
 enum packing { PACK_NONE, PACK_GZIP, PACK_BZIP2, PACK_XZ, PACK_ZSTD, PACK_COUNT };
 extern const char *const packing_names[PACK_COUNT]; /* "none", "gzip", … */
