@@ -50,8 +50,7 @@ next_input(struct unpacker *u, struct err *err)
 
 /* Of what is below the compression: as much as there is room for, less only at the end. */
 static int
-read_unpacked(
-    struct unpacker *u, unsigned char *out, size_t room, size_t *ret_len, struct err *err)
+read_unpacked(struct unpacker *u, unsigned char *out, size_t room, size_t *ret_len, struct err *err)
 {
 	struct unpack_io io = { .out = out, .out_len = room };
 	int rc = 0;
@@ -228,8 +227,8 @@ walk_layer(struct unpacker *u, struct archive *archive, struct err *err)
 			    err, E_IMAGE, "the layer has much besides a disk: it is no disk image");
 	}
 	if (rc == 0 && !found) {
-		rc = err_set(err, E_NOT_FOUND,
-		    "the layer has no disk: there is no file below 'disk/'");
+		rc = err_set(
+		    err, E_NOT_FOUND, "the layer has no disk: there is no file below 'disk/'");
 		err_hint(err, "it is an image of a container, and not of a machine");
 	}
 	return rc;
