@@ -225,6 +225,24 @@ def test_killed_midway_it_goes_on():
     resumed(page)
 
 
+def test_killed_midway_when_packed():
+    """The bytes as they came are kept, and unpacked again from the start."""
+    packed = gzip.compress(DISK, 1)
+    page = put("killed.gz", packed).then(hold=8 * MIB)
+    connection = host.begin_pull(page.url)
+    check(page.held.wait(30), "the server was not asked")
+    wait_until("half of it", lambda: any(
+        os.stat(os.path.join(host.images, name)).st_size >= 7 * MIB
+        for name in host.parts() if name.endswith(".spool")))
+    host.kill()
+    equal(ended(connection), "connection")
+    page.release()
+    host.start()
+    good(page)
+    equal([r.status for r in page.hits], [200, 206])
+    check(page.hits[1].sent < len(packed) - 7 * MIB + 2, page.hits)
+
+
 def test_stopped_midway_it_goes_on():
     page = put("stopped")
     connection = midway(page)
