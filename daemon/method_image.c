@@ -272,11 +272,13 @@ choose(void *arg, const struct image *image)
 static json_object *
 prune_one(const struct pruning *p, const char *digest, bool dry_run, uint64_t *bytes)
 {
-	const struct image *image = image_find(p->vmmd->images, digest);
+	const struct image *image = NULL;
 	struct err err = ERR_INIT;
 	json_object *row;
 	uint64_t own;
 
+	/* One whose file is gone or damaged is removed like any other. */
+	image_get(p->vmmd->images, digest, &image, NULL);
 	if (image == NULL)
 		return NULL;
 	row = image_row(p->vmmd, image, p->uid);

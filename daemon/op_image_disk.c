@@ -237,6 +237,7 @@ struct verify {
 	struct image_work work; /* of the image at hand */
 	struct strings digests;
 	size_t at;
+	bool was_damaged; /* the one at hand, before */
 	json_object *rows;
 	struct err first; /* what is wrong with the first bad one */
 };
@@ -273,7 +274,7 @@ verify_done(void *data)
 	struct verify *v = data;
 	struct operation *op = v->work.op;
 	struct err err = v->work.err, own = ERR_INIT;
-	const struct image *image = image_find(op->vmmd->images, v->work.digest);
+	const struct image *image = NULL;
 	enum step_result result;
 
 	v->work.job = NULL;
@@ -281,10 +282,11 @@ verify_done(void *data)
 		op_step_failed(op, &err);
 		return;
 	}
+	image_set_damaged(op->vmmd->images, v->work.digest,
+	    err.code == E_IMAGE || (err.code != E_OK && v->was_damaged));
+	image_get(op->vmmd->images, v->work.digest, &image, NULL);
 	add_verdict(v, v->work.digest, image != NULL ? image->name : NULL,
 	    err.code != E_OK ? &err : NULL);
-	if (err.code == E_IMAGE)
-		image_set_damaged(op->vmmd->images, v->work.digest, true);
 	image_work_done(&v->work, op->vmmd);
 	memset(&v->work, 0, sizeof(v->work));
 	result = verify_next(op, &own);
@@ -305,12 +307,14 @@ verify_next(struct operation *op, struct err *err)
 		const struct image *image = NULL;
 		struct err own = ERR_INIT;
 
-		image_set_damaged(op->vmmd->images, digest, false); /* it is looked at anew */
-		if (image_get(op->vmmd->images, digest, &image, &own) != 0) {
+		if (image_get(op->vmmd->images, digest, &image, &own) != 0 &&
+		    (image == NULL || !image->damaged)) {
 			if (image != NULL)
 				add_verdict(v, digest, image->name, &own);
 			continue;
 		}
+		/* It is looked at anew, and stays what it was for others until that has ended. */
+		v->was_damaged = image->damaged;
 		image_work_of_image(&v->work, op->vmmd, image, "is being verified");
 		v->work.op = op;
 		if (worker_submit(op->vmmd->disk_pool, "verify", verify_job, verify_done, v, 0,
