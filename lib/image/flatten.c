@@ -162,6 +162,7 @@ create_qcow2(const struct flatten *f, bool zstd, struct err *err)
 static int
 create(const struct flatten *f, int fd, struct err *err)
 {
+	struct err why = ERR_INIT;
 	int rc;
 
 	if (str_eq(f->format, "raw")) {
@@ -170,8 +171,12 @@ create(const struct flatten *f, int fd, struct err *err)
 		return 0;
 	}
 	/* Not every qemu-img was built with zstd. */
-	rc = create_qcow2(f, f->compressed, err);
-	return rc == E_FAILED && f->compressed ? create_qcow2(f, false, err) : rc;
+	rc = create_qcow2(f, f->compressed, &why);
+	if (rc == E_FAILED && f->compressed)
+		return create_qcow2(f, false, err);
+	if (rc != 0 && err != NULL)
+		*err = why;
+	return rc;
 }
 
 /* "    (12.34/100%)\r", again and again; a piece that is cut is made up for by the next. */

@@ -41,11 +41,14 @@ probe(const char *path, struct volume *volume, char **ret_table, struct job *job
 		NULL };
 	const char *const read[] = { path, NULL };
 	struct process_output output = { 0 };
-	int rc = tool_run(&(struct tool){ .argv = argv, .read = read }, job, &output, err);
+	struct err why = ERR_INIT;
+	int rc = tool_run(&(struct tool){ .argv = argv, .read = read }, job, &output, &why);
 
 	if (rc == E_FAILED && !output.exit.signaled &&
 	    (output.exit.code == BLKID_NOTHING || output.exit.code == BLKID_SEVERAL))
 		rc = 0;
+	if (rc != 0 && err != NULL)
+		*err = why;
 	if (rc == 0) {
 		volume->type = value_of(output.out, "TYPE");
 		if (ret_table != NULL)

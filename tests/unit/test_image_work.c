@@ -468,6 +468,7 @@ check_clean(const char *where)
 	struct err err = ERR_INIT;
 
 	ck_assert_msg(clean(&err, &removed) == 0, "%s", err.msg);
+	ck_assert_msg(err.code == E_OK, "%s", err.msg);
 	ck_assert_msg(strstr(removed, "/etc/machine-id\n") != NULL, "%s", removed);
 	ck_assert_ptr_nonnull(strstr(removed, "/etc/ssh/ssh_host_ed25519_key\n"));
 	ck_assert_ptr_nonnull(strstr(removed, "/var/lib/cloud/instances\n"));
