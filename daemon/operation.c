@@ -78,6 +78,34 @@ operations_destroy(struct operations *operations)
 	free(operations);
 }
 
+static void
+tell_shutdown(struct operation *op)
+{
+	struct op_listener *listener = TAILQ_FIRST(&op->listeners), *next;
+	struct err err = ERR_INIT;
+
+	err_set(&err, E_SHUTDOWN, "vmmd is going down; %s was not finished", op->kind->name);
+	err_hint(&err, "ask again when it is back");
+	for (; listener != NULL; listener = next) {
+		next = TAILQ_NEXT(listener, link);
+		if (listener->fn != op_answer_request)
+			continue;
+		TAILQ_REMOVE(&op->listeners, listener, link);
+		op_deafen(op, listener->arg);
+		request_fail(listener->arg, &err);
+		free(listener);
+	}
+}
+
+void
+operations_tell_shutdown(struct vmmd *vmmd)
+{
+	struct operation *op;
+
+	TAILQ_FOREACH(op, &vmmd->operations->list, link)
+		tell_shutdown(op);
+}
+
 bool
 operations_idle(const struct operations *operations)
 {

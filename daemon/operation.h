@@ -101,6 +101,8 @@ struct operations;
 struct operations *operations_create(struct vmmd *vmmd);
 void operations_destroy(struct operations *operations);
 bool operations_idle(const struct operations *operations);
+/* vmmd ends: who waits for an answer is told that what they asked for goes on no more. */
+void operations_tell_shutdown(struct vmmd *vmmd);
 
 /* Who asked, and who hears of it. */
 struct op_call {

@@ -348,6 +348,8 @@ vmmd_destroy(struct vmmd *vmmd)
 	/* Workers first: what they end is still told to operations and clients. */
 	worker_pool_destroy(vmmd->pool);
 	worker_pool_destroy(vmmd->disk_pool);
+	if (vmmd->operations != NULL)
+		operations_tell_shutdown(vmmd);
 	server_destroy(vmmd->server);
 	if (vmmd->vms != NULL)
 		vms_destroy(vmmd->vms);
