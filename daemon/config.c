@@ -26,6 +26,9 @@ struct settings {
 	int log_level, accel;
 	uint64_t max_per_uid, start_timeout_ms, ready_timeout_ms;
 	uint64_t stall_timeout_ms, connect_timeout_ms, fetch_attempts, image_max_bytes, keep_free_bytes;
+	char *zfs_dataset, *zvol_dir, *zone_dir, *vnic_link, *control_link, *control_network;
+	char *propolis_server, *propolis_bootrom;
+	uint64_t propolis_port;
 };
 
 /* clang-format off */
@@ -46,6 +49,15 @@ const struct field settings_fields[] = {
 	FIELD(struct settings, fetch_attempts, FIELD_UINT, .min = 1, .max = 1000, .fallback = "8", .text = "fetching images: how often in a row it is tried when nothing comes of it"),
 	FIELD_NAMED("image_max", struct settings, image_max_bytes, FIELD_SIZE, .unit = 1ULL << 30, .min = 1 << 20, .max = 1ULL << 46, .fallback = "8TiB", .text = "fetching images: the largest that is taken"),
 	FIELD_NAMED("keep_free", struct settings, keep_free_bytes, FIELD_SIZE, .unit = 1ULL << 30, .max = 1ULL << 46, .fallback = "256MiB", .text = "fetching images: what stays free on the disk"),
+	FIELD(struct settings, zfs_dataset, FIELD_STRING, .min = 1, .max = 128, .fallback = "rpool/vmm", .text = "propolis: the ZFS dataset of images and machines"),
+	FIELD(struct settings, zvol_dir,    FIELD_STRING, .min = 1, .fallback = "/dev/zvol/rdsk", .text = "propolis: where the devices of ZFS volumes are"),
+	FIELD(struct settings, zone_dir,    FIELD_STRING, .min = 1, .fallback = "/zones/vmm", .text = "propolis: the folder of the machines' zones"),
+	FIELD(struct settings, vnic_link,   FIELD_STRING, .min = 1, .max = 31, .text = "propolis: the link that guests are connected to, when a machine does not say it"),
+	FIELD(struct settings, control_link, FIELD_STRING, .min = 1, .max = 31, .fallback = "vmmstub0", .text = "propolis: the etherstub over which vmmd reaches the zones"),
+	FIELD(struct settings, control_network, FIELD_STRING, .min = 1, .max = 49, .fallback = "fd76:6d6d::/64", .text = "propolis: the addresses on it, of which vmmd's host has the first"),
+	FIELD(struct settings, propolis_server, FIELD_STRING, .min = 1, .fallback = "/opt/oxide/propolis-server/bin/propolis-server", .text = "propolis: path of propolis-server"),
+	FIELD(struct settings, propolis_bootrom, FIELD_STRING, .min = 1, .text = "propolis: path of the UEFI boot ROM; default: looked for in the usual places"),
+	FIELD(struct settings, propolis_port, FIELD_UINT, .min = 1, .max = 65535, .fallback = "12400", .text = "propolis: the port of propolis-server in each zone"),
 	FIELD_END
 };
 
@@ -265,6 +277,9 @@ config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, s
 	c->fetch_attempts = s.fetch_attempts;
 	c->image_max_bytes = s.image_max_bytes;
 	c->keep_free_bytes = s.keep_free_bytes;
+	c->propolis = (struct hv_propolis_config){ TAKE(s.zfs_dataset), TAKE(s.zvol_dir),
+		TAKE(s.zone_dir), TAKE(s.vnic_link), TAKE(s.control_link), TAKE(s.control_network),
+		(uint16_t)s.propolis_port, TAKE(s.propolis_server), TAKE(s.propolis_bootrom) };
 	fields_release(settings_fields, &s);
 	free(line.socket);
 	free(line.data_dir);
@@ -280,6 +295,16 @@ void
 config_destroyp(struct config **config)
 {
 	config_destroy(*config);
+}
+
+static void
+release_propolis(struct hv_propolis_config *p)
+{
+	const char *strings[] = { p->dataset, p->zvol_dir, p->zone_dir, p->vnic_link, p->control_link,
+		p->control_network, p->server, p->bootrom };
+
+	for (size_t i = 0; i < ARRAY_LEN(strings); i++)
+		free((char *)(uintptr_t)strings[i]);
 }
 
 void
@@ -298,5 +323,6 @@ config_destroy(struct config *c)
 	free(c->log_level);
 	free(c->accel);
 	free(c->group);
+	release_propolis(&c->propolis);
 	free(c);
 }

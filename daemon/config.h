@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "lib/base/err.h"
+#include "lib/hypervisor/hypervisor.h"
 #include "lib/model/field.h"
 
 /* Where things are and what was asked for: command line over configuration file over defaults.
@@ -28,6 +29,7 @@ struct config {
 	uint64_t stall_timeout_ms, connect_timeout_ms; /* of transfers */
 	uint64_t fetch_attempts;
 	uint64_t image_max_bytes, keep_free_bytes;
+	struct hv_propolis_config propolis; /* strings owned here */
 };
 
 /* What vmmd.yaml may say: rows, for reading it and for the documentation. */

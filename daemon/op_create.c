@@ -257,7 +257,8 @@ disk_run(struct operation *op, struct err *err)
 	if (image == NULL)
 		base = (struct hv_image){ 0 };
 	else
-		base = (struct hv_image){ image->path, image->format, image->virtual_bytes };
+		base = (struct hv_image){ image->path, image->format, image->virtual_bytes,
+			image->digest };
 	vm->hv->ops->prepare(vm->hv, image != NULL ? &base : NULL, step_callback, op);
 	return STEP_WAIT;
 }

@@ -124,6 +124,11 @@ on_hv_event(void *arg, const struct hv_event *ev)
 			vm_changed(vm);
 		}
 		break;
+	case HV_EV_ADDRESS:
+		if (vm->state == VM_RUNNING)
+			vm_begin_probe(vm);
+		vm_changed(vm);
+		break;
 	case HV_EV_NOTICE:
 		data = json_object_new_object();
 		json_add_string(data, "message", ev->detail);

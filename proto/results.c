@@ -21,7 +21,11 @@ static const char *const mode_words[] = { "user", "system", NULL };
 static const struct result_row network_rows[] = {
 	ROW("type",   STRING, "how the machine is connected", .words = network_names),
 	ROW("bridge", STRING, "tap: the host's bridge", MAYBE),
-	ROW("name",   STRING, "vnic: the link on the host", MAYBE),
+	ROW("name",   STRING, "vnic: what the VNIC is called", MAYBE),
+	ROW("link",   STRING, "vnic: the host's link that it is over", MAYBE),
+	ROW("address", STRING, "vnic: the guest's own address", MAYBE),
+	ROW("gateway", STRING, "vnic: the router", MAYBE),
+	ROW("dns", STRINGS, "vnic: name servers", MAYBE),
 	END
 };
 static const struct result_row image_name_rows[] = {

@@ -17,12 +17,14 @@ import xml.etree.ElementTree as ET
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+PROPOLIS = "-Dpropolis=enabled"  # its fakes run everywhere
+
 # The build folders, and what makes each of them different.
 BUILDS = {
-    "build": {},
-    "build-clang": {"env": {"CC": "clang"}},
-    "build-asan": {"setup": ["-Db_sanitize=address,undefined", "-Db_lundef=false"]},
-    "build-tsan": {"setup": ["-Db_sanitize=thread", "-Db_lundef=false"]},
+    "build": {"setup": [PROPOLIS]},
+    "build-clang": {"setup": [PROPOLIS], "env": {"CC": "clang"}},
+    "build-asan": {"setup": [PROPOLIS, "-Db_sanitize=address,undefined", "-Db_lundef=false"]},
+    "build-tsan": {"setup": [PROPOLIS, "-Db_sanitize=thread", "-Db_lundef=false"]},
 }
 
 SANITIZE = {

@@ -138,6 +138,12 @@ loop_destroy(struct loop *loop)
 	free(loop);
 }
 
+struct event_base *
+loop_event_base(struct loop *loop)
+{
+	return loop->base;
+}
+
 void
 loop_run(struct loop *loop)
 {

@@ -22,6 +22,8 @@ void loop_destroy(struct loop *loop);
 void loop_run(struct loop *loop); /* until loop_stop */
 void loop_stop(struct loop *loop);
 void loop_assert(const struct loop *loop);
+struct event_base;
+struct event_base *loop_event_base(struct loop *loop); /* for the files that know libevent */
 bool loop_is_current(const struct loop *loop);
 
 /* Runs fn on the loop thread, soon, in order.  Any thread. */

@@ -25,6 +25,8 @@ enum hv_capability { /* bits */
 	HV_CAN_UEFI = 1 << 4,
 	HV_CAN_CONSOLE = 1 << 5,
 	HV_CAN_SSH = 1 << 6, /* there is a guest to log in to; without it a machine is ready at once */
+	HV_CAN_POWER_BUTTON = 1 << 7, /* ask_shutdown reaches the guest; else only its own login does */
+	HV_CAN_BIOS = 1 << 8,
 };
 
 struct hypervisor;
@@ -37,6 +39,19 @@ struct hv_env { /* borrowed for the router's life */
 	const char *launcher; /* path of the program that starts machines (vmm-launch) */
 	const char *accel;    /* "auto", "kvm" or "tcg" */
 	int qemu_uid, qemu_gid; /* -1: keep ours */
+	const struct hv_propolis_config *propolis;
+};
+
+struct hv_propolis_config { /* strings borrowed; of the daemon's configuration */
+	const char *dataset;	     /* ZFS dataset of images and machines: "rpool/vmm" */
+	const char *zvol_dir;	     /* "/dev/zvol/rdsk" */
+	const char *zone_dir;	     /* parent of the zonepaths; root's */
+	const char *vnic_link;	     /* what VNICs of guests are over; NULL: each machine says it */
+	const char *control_link;    /* etherstub over which the daemon reaches the zones */
+	const char *control_network; /* addresses on it, "fd76:6d6d::/64"; ours is the first */
+	uint16_t port;		     /* of propolis-server, in each zone */
+	const char *server;	     /* path of propolis-server */
+	const char *bootrom;	     /* path; NULL: looked for in the usual places */
 };
 
 /* A machine as its backend needs it; all borrowed, valid as long as the hv_machine is open. */
@@ -54,6 +69,7 @@ struct hv_image { /* what the disk stands on */
 	const char *path;   /* in the store, read-only */
 	const char *format; /* "qcow2" or "raw": recorded at import, never probed */
 	uint64_t virtual_bytes;
+	const char *digest; /* "sha256:…" */
 };
 
 enum hv_event_kind {
@@ -68,6 +84,7 @@ enum hv_event_kind {
 	HV_EV_UNRESPONSIVE, /* alive, but the monitor does not answer */
 	HV_EV_RESPONSIVE,
 	HV_EV_NOTICE,	    /* something worth telling: `detail` */
+	HV_EV_ADDRESS,	    /* facts.ssh_host became known, or changed */
 };
 
 struct hv_event { /* borrowed for the call */
@@ -102,7 +119,7 @@ struct hv_facts { /* strings borrowed until the next call on the machine; NULL o
 	const char *accel;	 /* "kvm", "tcg" */
 	const char *version;	 /* of the hypervisor */
 	const char *machine_type;
-	const char *vnc;
+	const char *vnc; /* "address:port" or a path */
 };
 
 struct hv_ops {
@@ -137,6 +154,7 @@ struct hv_ops {
 
 	void (*ask_shutdown)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	/* Done means asked; HV_EV_EXITED means ended. */
+	const char *end_words[3]; /* what HV_QUIT, HV_TERM and HV_KILL do, as results tell it */
 	void (*end)(struct hv_machine *m, enum hv_force how, hv_done_fn *done, void *arg);
 	void (*suspend)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	void (*resume)(struct hv_machine *m, hv_done_fn *done, void *arg);
@@ -150,6 +168,9 @@ struct hv_ops {
 	/* Where in console.log the output begins that on_output brings; history is before it. */
 	uint64_t (*console_offset)(struct hv_machine *m);
 	void (*console_close)(struct hv_machine *m);
+
+	/* An image left the store: whatever the backend keeps of it may go.  NULL: it keeps nothing. */
+	void (*image_removed)(struct hypervisor *hv, const char *digest);
 };
 
 /* What a backend's structs start with. */
@@ -184,7 +205,9 @@ int hv_disk_record(const char *dir, const struct hv_image *image, struct err *er
 /* Constructors, each in its backend's folder. */
 struct hypervisor *hv_noop_create(const struct hv_env *env);
 struct hypervisor *hv_qemu_create(const struct hv_env *env);
+struct hypervisor *hv_propolis_create(const struct hv_env *env); /* with the build option propolis */
 void hv_noop_destroy(struct hypervisor *hv);
 void hv_qemu_destroy(struct hypervisor *hv);
+void hv_propolis_destroy(struct hypervisor *hv);
 
 #endif

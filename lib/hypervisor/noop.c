@@ -327,7 +327,9 @@ noop_console_close(struct hv_machine *base)
 
 static const struct hv_ops noop_ops = {
 	.backend = BACKEND_NOOP,
-	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET,
+	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_POWER_BUTTON |
+	    HV_CAN_BIOS,
+	.end_words = { "quit", "term", "kill" },
 	.available = noop_available,
 	.info = noop_info,
 	.open = noop_open,

@@ -99,6 +99,10 @@ hv_capability_name(enum hv_capability bit)
 		return "console";
 	case HV_CAN_SSH:
 		return "ssh";
+	case HV_CAN_POWER_BUTTON:
+		return "power button";
+	case HV_CAN_BIOS:
+		return "firmware bios";
 	}
 	return "unknown";
 }

@@ -19,7 +19,11 @@ const char *const run_when_names[] = { "once", "always", NULL };
 const struct field vm_network_fields[] = {
 	FIELD(struct network_spec, type,   FIELD_ENUM,   .words = network_names, .fallback = "user", .text = "how the machine is connected"),
 	FIELD(struct network_spec, bridge, FIELD_STRING, .min = 1, .max = 15, .text = "tap: the host's bridge"),
-	FIELD(struct network_spec, name,   FIELD_STRING, .min = 1, .max = 31, .text = "vnic: the link on the host"),
+	FIELD(struct network_spec, name,   FIELD_STRING, .min = 1, .max = 31, .text = "vnic: what the VNIC is called; default: made from the machine's id"),
+	FIELD(struct network_spec, link,    FIELD_STRING, .min = 1, .max = 31, .text = "vnic: the host's link that it is over; default: vnic_link of vmmd.yaml"),
+	FIELD(struct network_spec, address, FIELD_STRING, .min = 1, .max = 64, .text = "vnic: the guest's own address, as in 192.0.2.10/24; default: by DHCP"),
+	FIELD(struct network_spec, gateway, FIELD_STRING, .min = 1, .max = 45, .text = "vnic with an address: the router"),
+	FIELD(struct network_spec, dns,     FIELD_STRINGS, .max = 8, .text = "vnic with an address: name servers"),
 	FIELD_END
 };
 

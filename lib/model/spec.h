@@ -24,7 +24,11 @@ struct network_spec {
 	bool present;
 	int type;     /* enum network_type */
 	char *bridge; /* tap */
-	char *name;   /* vnic: the link */
+	char *name;   /* vnic: what the VNIC is called; NULL: made from the machine's id */
+	char *link;   /* vnic: the host's link that it is over; NULL: the daemon's choice */
+	char *address; /* of the guest, "192.0.2.10/24"; NULL: by DHCP */
+	char *gateway;
+	struct strings dns;
 };
 
 /* What a machine's disk starts from.  As asked for: a file, or a url.  Of a machine that was made:
