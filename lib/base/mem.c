@@ -63,10 +63,21 @@ xmemdup(const void *p, size_t len)
 char *
 xvasprintf(const char *fmt, va_list ap)
 {
-	char *s = NULL;
+	char few[256]; /* most texts: printed once, not twice */
+	va_list again;
+	char *s;
+	int len;
 
-	if (vasprintf(&s, fmt, ap) < 0)
+	va_copy(again, ap);
+	len = vsnprintf(few, sizeof(few), fmt, ap);
+	if (len < 0)
 		checked(NULL);
+	s = xmalloc((size_t)len + 1);
+	if ((size_t)len < sizeof(few))
+		memcpy(s, few, (size_t)len + 1);
+	else
+		vsnprintf(s, (size_t)len + 1, fmt, again);
+	va_end(again);
 	return s;
 }
 
@@ -80,6 +91,34 @@ xasprintf(const char *fmt, ...)
 	s = xvasprintf(fmt, ap);
 	va_end(ap);
 	return s;
+}
+
+void
+mem_wipe(void *p, size_t len)
+{
+	memset(p, 0, len);
+	/* The compiler has to think that somebody reads it. */
+	__asm__ __volatile__("" : : "r"(p) : "memory");
+}
+
+void *
+mem_find(const void *data, size_t len, const void *part, size_t part_len)
+{
+	const unsigned char *at = data, *wanted = part;
+
+	if (part_len == 0)
+		return (void *)(uintptr_t)data;
+	while (len >= part_len) {
+		const unsigned char *hit = memchr(at, wanted[0], len - part_len + 1);
+
+		if (hit == NULL)
+			break;
+		if (memcmp(hit, part, part_len) == 0)
+			return (void *)(uintptr_t)hit;
+		len -= (size_t)(hit + 1 - at);
+		at = hit + 1;
+	}
+	return NULL;
 }
 
 void

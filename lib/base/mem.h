@@ -19,6 +19,10 @@ void *xmemdup(const void *p, size_t len); /* len 0 gives NULL */
 char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 char *xvasprintf(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 
+void mem_wipe(void *p, size_t len); /* zeroed for certain: for secrets that are not read again */
+/* Where `part` first stands in `data`; NULL: nowhere.  An empty part is found at once. */
+void *mem_find(const void *data, size_t len, const void *part, size_t part_len);
+
 /* Scope does the freeing:
  *     CLEANUP_FREE char *path = …;
  *     CLEANUP_FD int fd = -1;

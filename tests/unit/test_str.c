@@ -30,6 +30,32 @@ START_TEST(str__sizes__units_and_refusals)
 }
 END_TEST
 
+START_TEST(mem__texts_of_all_lengths__printed_whole)
+{
+	for (int len = 0; len < 1000; len++) {
+		CLEANUP_FREE char *s = xasprintf("%*s%d", len, "", 7);
+
+		ck_assert_uint_eq(strlen(s), (size_t)len + 1);
+		ck_assert_int_eq(s[len], '7');
+	}
+}
+END_TEST
+
+START_TEST(mem__part__found_where_it_stands)
+{
+	static const char data[] = "ab\0abc\0abd";
+	const size_t len = sizeof(data) - 1;
+
+	ck_assert_ptr_eq(mem_find(data, len, "abd", 3), data + 7);
+	ck_assert_ptr_eq(mem_find(data, len, "b\0a", 3), data + 1);
+	ck_assert_ptr_eq(mem_find(data, len, "", 0), data);
+	ck_assert_ptr_eq(mem_find(data, len, data, len), data);
+	ck_assert_ptr_null(mem_find(data, len, "abe", 3));
+	ck_assert_ptr_null(mem_find(data, len - 1, "abd", 3));
+	ck_assert_ptr_null(mem_find(data, 0, "a", 1));
+}
+END_TEST
+
 START_TEST(str__durations__compound)
 {
 	uint64_t ms;
@@ -101,6 +127,8 @@ main(void)
 {
 	Suite *s = suite_create("str");
 
+	UNIT_CASE(s, mem__texts_of_all_lengths__printed_whole);
+	UNIT_CASE(s, mem__part__found_where_it_stands);
 	UNIT_CASE(s, str__sizes__units_and_refusals);
 	UNIT_CASE(s, str__durations__compound);
 	UNIT_CASE(s, str__names__only_host_labels);
