@@ -152,7 +152,7 @@ find_in_netrc(const char *host, const char *user, struct host_auth *ret_login, s
 		return rc;
 	}
 	netrc_find(text, len, name, user, ret_login);
-	explicit_bzero(text, len);
+	mem_wipe(text, len);
 	free(text);
 	return 0;
 }

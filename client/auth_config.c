@@ -39,7 +39,7 @@ load(const char *path, json_object **ret_config, struct err *err)
 	used = json_tokener_get_parse_end(tokener);
 	json_tokener_free(tokener);
 	used += strspn(text + used, " \t\r\n");
-	explicit_bzero(text, len);
+	mem_wipe(text, len);
 	free(text);
 	if (json_object_is_type(config, json_type_object) && used == len) {
 		*ret_config = config;
@@ -119,7 +119,7 @@ take_pair(
 		login->password = xstrndup(colon + 1, len - (size_t)(colon + 1 - (char *)text));
 	}
 	if (text != NULL)
-		explicit_bzero(text, len);
+		mem_wipe(text, len);
 	free(text);
 	return colon != NULL ? 0
 			     : err_set(err, E_FAILED,

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <json-c/json.h>
 #include <string.h>
+#include <strings.h>
 
 #include "client/auth.h"
 #include "client/auth_source.h"
@@ -106,7 +107,7 @@ auth_helper_get(const char *name, const char *file, const char *host, struct hos
 		err_hint(err, "'echo %s | docker-credential-%s get' shows why", server, name);
 	}
 	if (output.out != NULL)
-		explicit_bzero(output.out, output.out_len);
+		mem_wipe(output.out, output.out_len);
 	process_output_done(&output);
 	return rc;
 }

@@ -18,7 +18,7 @@ void
 auth_wipe_text(char **text)
 {
 	if (*text != NULL)
-		explicit_bzero(*text, strlen(*text));
+		mem_wipe(*text, strlen(*text));
 	free(*text);
 	*text = NULL;
 }
@@ -39,7 +39,7 @@ auth_wipe(struct json_object *json)
 {
 	if (json_object_is_type(json, json_type_string)) {
 		/* Ours alone, and on its way out: nobody sees the const broken. */
-		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
+		mem_wipe((char *)(uintptr_t)json_object_get_string(json),
 		    (size_t)json_object_get_string_len(json));
 	} else if (json_object_is_type(json, json_type_object)) {
 		json_object_object_foreach(json, key, value) {

@@ -164,8 +164,8 @@ conn_send(struct conn *conn, struct json_object *message, const int *fds, size_t
 	line[len] = '\n';
 	rc = send_all(conn, line, len + 1, fds, fd_count, err);
 	/* It may hold somebody's password; json-c makes the text anew when it is asked again. */
-	explicit_bzero(line, len);
-	explicit_bzero((char *)(uintptr_t)text, len);
+	mem_wipe(line, len);
+	mem_wipe((char *)(uintptr_t)text, len);
 	return rc;
 }
 

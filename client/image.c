@@ -214,7 +214,7 @@ images_forget(struct images *images, size_t count)
 	while (images->count > count) {
 		struct image_reference *last = &images->references[--images->count];
 
-		explicit_bzero(last->text, strlen(last->text));
+		mem_wipe(last->text, strlen(last->text));
 		free(last->text);
 		free(last->digest);
 	}

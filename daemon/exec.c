@@ -141,7 +141,7 @@ login_job(struct job *job, void *data)
 	target.private_key_len = len;
 	if (ssh_open(&target, job, &e->ssh, &e->err) != 0)
 		err_wrap(&e->err, "logging in to '%s' as '%s'", e->name, e->user);
-	explicit_bzero(key, len);
+	mem_wipe(key, len);
 }
 
 static void

@@ -285,7 +285,7 @@ check_content(const struct file_ref *file, const char *what, struct err *err)
 	if (rc != 0)
 		err_wrap(err, "the %s '%s'", what, file_ref_shown(file));
 	if (str_eq(what, "private-key"))
-		explicit_bzero(text, len);
+		mem_wipe(text, len);
 	return rc;
 }
 

@@ -116,7 +116,7 @@ parts_done(struct seed_parts *parts)
 	free(parts->key);
 	free(parts->own_key);
 	if (parts->user_data != NULL)
-		explicit_bzero(parts->user_data, parts->user_data_len);
+		mem_wipe(parts->user_data, parts->user_data_len);
 	free(parts->user_data);
 }
 

@@ -103,7 +103,7 @@ take_key(struct import *im, struct err *err)
 	if (rc == 0)
 		rc = fs_write(to, text, len, 0600, err);
 	if (rc == 0)
-		explicit_bzero(text, len);
+		mem_wipe(text, len);
 	return rc;
 }
 

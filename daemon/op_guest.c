@@ -267,7 +267,7 @@ login(struct guest_data *d, struct job *job, struct ssh **ret_ssh)
 			return d->err.code;
 		}
 	}
-	explicit_bzero(key, len);
+	mem_wipe(key, len);
 	if (rc != 0)
 		err_wrap(&d->err, "logging in to '%s' as '%s'", d->spec.name, target.user);
 	return rc;

@@ -345,7 +345,7 @@ vm_add_private_key(const struct vm *vm, struct json_object *info)
 	if (fs_read(path, 1 << 16, &text, &len, NULL) != 0)
 		return;
 	json_add_string(info, "private_key", text);
-	explicit_bzero(text, len);
+	mem_wipe(text, len);
 }
 
 void

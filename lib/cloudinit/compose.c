@@ -169,7 +169,7 @@ boundary_for(const struct userdata *u)
 		RAND_bytes(random, sizeof(random));
 		hex = str_hex(random, sizeof(random));
 		boundary = xasprintf("vmm-%s", hex);
-	} while (memmem(u->data, u->len, boundary, strlen(boundary)) != NULL);
+	} while (mem_find(u->data, u->len, boundary, strlen(boundary)) != NULL);
 	return boundary;
 }
 
@@ -183,7 +183,7 @@ put_base64(struct sbuf *out, const void *data, size_t len)
 		sbuf_add(out, text + at, text_len - at < 76 ? text_len - at : 76);
 		sbuf_addc(out, '\n');
 	}
-	explicit_bzero(text, text_len);
+	mem_wipe(text, text_len);
 	free(text);
 }
 

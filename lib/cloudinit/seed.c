@@ -23,7 +23,7 @@ static void
 wipe(struct sbuf *sb)
 {
 	if (sb->data != NULL)
-		explicit_bzero(sb->data, sb->len);
+		mem_wipe(sb->data, sb->len);
 	sbuf_done(sb);
 }
 

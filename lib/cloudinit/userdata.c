@@ -57,6 +57,14 @@ kind_of(const char *data, size_t len)
 	return NULL;
 }
 
+static bool
+mentions(const char *text, const char *word)
+{
+	while (*text != '\0' && strncasecmp(text, word, strlen(word)) != 0)
+		text++;
+	return *text != '\0';
+}
+
 /* cloud-init takes for MIME what says so within its first 4 KiB.  As a part the entity needs to
  * begin with its header. */
 static bool
@@ -66,7 +74,7 @@ is_mime(const char *data, size_t len)
 
 	if (strncasecmp(head, "content-type:", 13) == 0)
 		return true;
-	return strcasestr(head, "mime-version:") != NULL && data[0] != '#' &&
+	return mentions(head, "mime-version:") && data[0] != '#' &&
 	       strcspn(head, ":") < strcspn(head, "\n");
 }
 
@@ -166,7 +174,7 @@ void
 userdata_done(struct userdata *u)
 {
 	if (u->unpacked != NULL)
-		explicit_bzero(u->unpacked, u->len);
+		mem_wipe(u->unpacked, u->len);
 	free(u->unpacked);
 	*u = (struct userdata){ .data = NULL };
 }

@@ -192,7 +192,7 @@ order_file(const struct fetch_order *order, struct err *err)
 			close(fd);
 		fd = -1;
 	}
-	explicit_bzero((char *)(uintptr_t)shared, len);
+	mem_wipe((char *)(uintptr_t)shared, len);
 	fetch_order_wipe(doc);
 	json_object_put(doc);
 	return fd;

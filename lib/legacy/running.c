@@ -16,9 +16,9 @@ names_folder(uint64_t pid, const char *work_dir)
 	CLEANUP_FREE char *folder = xasprintf("%s/", work_dir), *cmdline = NULL;
 	size_t len = 0;
 
-	/* memmem: the arguments are separated by zeros. */
+	/* mem_find: the arguments are separated by zeros. */
 	return fs_read(path, CMDLINE_MAX, &cmdline, &len, NULL) == 0 &&
-	    memmem(cmdline, len, folder, strlen(folder)) != NULL;
+	       mem_find(cmdline, len, folder, strlen(folder)) != NULL;
 }
 
 bool

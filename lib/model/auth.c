@@ -120,7 +120,7 @@ static void
 wipe(char *secret)
 {
 	if (secret != NULL)
-		explicit_bzero(secret, strlen(secret));
+		mem_wipe(secret, strlen(secret));
 }
 
 void

@@ -78,13 +78,16 @@ pem(const struct blob *blob)
 	size_t len = strlen(text);
 
 	p = out = xmalloc(sizeof(head) + sizeof(tail) + len + len / PEM_WIDTH + 1);
-	p = mempcpy(p, head, strlen(head));
+	p = stpcpy(p, head);
 	for (size_t at = 0; at < len; at += PEM_WIDTH) {
-		p = mempcpy(p, text + at, len - at < PEM_WIDTH ? len - at : PEM_WIDTH);
+		size_t wide = len - at < PEM_WIDTH ? len - at : PEM_WIDTH;
+
+		memcpy(p, text + at, wide);
+		p += wide;
 		*p++ = '\n';
 	}
 	memcpy(p, tail, sizeof(tail));
-	explicit_bzero(text, len);
+	mem_wipe(text, len);
 	free(text);
 	return out;
 }
@@ -125,9 +128,9 @@ ssh_keypair_create(struct ssh_keypair *ret_pair, struct err *err)
 	text = str_base64(public_blob.data, public_blob.len);
 	ret_pair->private_pem = pem(&blob);
 	ret_pair->public_line = xasprintf("%s %s", ed25519, text);
-	explicit_bzero(&blob, sizeof(blob));
-	explicit_bzero(&private_blob, sizeof(private_blob));
-	explicit_bzero(private, sizeof(private));
+	mem_wipe(&blob, sizeof(blob));
+	mem_wipe(&private_blob, sizeof(private_blob));
+	mem_wipe(private, sizeof(private));
 	return 0;
 }
 
@@ -135,7 +138,7 @@ void
 ssh_keypair_done(struct ssh_keypair *pair)
 {
 	if (pair->private_pem != NULL)
-		explicit_bzero(pair->private_pem, strlen(pair->private_pem));
+		mem_wipe(pair->private_pem, strlen(pair->private_pem));
 	free(pair->private_pem);
 	free(pair->public_line);
 	*pair = (struct ssh_keypair){ .private_pem = NULL };

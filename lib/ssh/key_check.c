@@ -220,10 +220,10 @@ ssh_private_key_inspect(const void *data, size_t len, bool *ret_rsa, struct err 
 			err_hint(err, "it is the public half; give the file without .pub");
 	}
 	if (blob != NULL)
-		explicit_bzero(blob, blob_len);
+		mem_wipe(blob, blob_len);
 	if (body != NULL)
-		explicit_bzero(body, strlen(body));
-	explicit_bzero(text, strlen(text));
+		mem_wipe(body, strlen(body));
+	mem_wipe(text, strlen(text));
 	free(blob);
 	free(body);
 	free(text);

@@ -70,7 +70,7 @@ static LIBSSH2_FREE_FUNC(on_free)
 		return;
 	block = (struct block *)((char *)ptr - offsetof(struct block, data));
 	look_for_exit(*abstract, ptr, block->len);
-	explicit_bzero(ptr, block->len);
+	mem_wipe(ptr, block->len);
 	free(block);
 }
 

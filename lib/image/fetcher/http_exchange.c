@@ -294,7 +294,7 @@ static void
 free_headers(struct curl_slist *headers)
 {
 	for (struct curl_slist *item = headers; item != NULL; item = item->next)
-		explicit_bzero(item->data, strlen(item->data));
+		mem_wipe(item->data, strlen(item->data));
 	curl_slist_free_all(headers);
 }
 

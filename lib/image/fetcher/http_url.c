@@ -45,7 +45,7 @@ part(CURLU *url, CURLUPart which, unsigned flags)
 	if (curl_url_get(url, which, &text, flags) != CURLUE_OK)
 		return NULL;
 	copy = xstrdup(text);
-	explicit_bzero(text, strlen(text));
+	mem_wipe(text, strlen(text));
 	curl_free(text);
 	return copy;
 }
@@ -124,7 +124,7 @@ void
 http_secret_free(char *secret)
 {
 	if (secret != NULL)
-		explicit_bzero(secret, strlen(secret));
+		mem_wipe(secret, strlen(secret));
 	free(secret);
 }
 

@@ -58,7 +58,7 @@ read_text(char **ret_text, size_t *ret_len, struct err *err)
 		*ret_len = len;
 		return 0;
 	}
-	explicit_bzero(text, len);
+	mem_wipe(text, len);
 	free(text);
 	return err_set(err, E_PARAMS, "the order can not be read");
 }
@@ -74,7 +74,7 @@ read_order(struct fetch_order *ret_order, struct err *err)
 	if (rc != 0)
 		return rc;
 	doc = json_tokener_parse(text);
-	explicit_bzero(text, len);
+	mem_wipe(text, len);
 	free(text);
 	if (!json_object_is_type(doc, json_type_object))
 		return err_set(err, E_PARAMS, "the order is not a JSON object");

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lib/base/mem.h"
+
 enum {
 	URL_MAX = 16 << 10,
 	HEX256 = 64,
@@ -58,7 +60,7 @@ fetch_order_wipe(struct json_object *json)
 	    json_object_is_type(json, json_type_array) ? json_object_array_length(json) : 0;
 
 	if (json_object_is_type(json, json_type_string))
-		explicit_bzero((char *)(uintptr_t)json_object_get_string(json),
+		mem_wipe((char *)(uintptr_t)json_object_get_string(json),
 		    (size_t)json_object_get_string_len(json));
 	for (size_t i = 0; i < count; i++)
 		fetch_order_wipe(json_object_array_get_idx(json, i));
