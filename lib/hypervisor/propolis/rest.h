@@ -25,19 +25,20 @@ void rest_destroy(struct rest *rest);
 
 struct rest_reply { /* borrowed for the call */
 	int status;		  /* HTTP; 0: there was no whole answer */
-	struct json_object *body; /* NULL: empty, or not JSON */
+	struct json_object *body; /* NULL: empty, not JSON, or `null` */
 	const char *message;	  /* of the server's error object, printable; NULL */
-	const char *error_code;	  /* likewise */
+	const char *error_code;	  /* likewise; Propolis tells in it why it denies */
 };
 
 /* Exactly once, never from within rest_call.  err NULL: the status was the expected one, and the
  * body (when the status is not 204) is JSON.  Else, by what happened:
- *   E_NETWORK  nobody listens, or the connection broke before or within the answer (status 0)
+ *   E_NETWORK  nobody listens, the connection broke before or within the answer, or what came is
+ *              not HTTP (status 0)
  *   E_TIMEOUT  no whole answer in time (status 0)
  *   E_LIMIT    the answer is larger than 4 MiB
  *   E_FAILED   another status: "PUT /instance was answered with 409: <message>"; `reply` has it
  *   E_IO       the expected status with a body that is not JSON
- * The request and, in the callback, the whole rest may be destroyed. */
+ * The callback may destroy the whole rest (not from within rest_destroy); the request is gone. */
 typedef void rest_done_fn(void *arg, const struct rest_reply *reply, const struct err *err);
 
 struct rest_call { /* borrowed for the call */
