@@ -78,14 +78,16 @@ is_program(const char *path)
 static char *
 find_in_path(const char *name)
 {
-	CLEANUP_FREE char *path = xstrdup(environment("PATH"));
-	char *rest = path, *dir;
+	const char *path = environment("PATH");
 
-	while (path != NULL && (dir = strsep(&rest, ":")) != NULL) {
-		CLEANUP_FREE char *file = fs_join(dir[0] != '\0' ? dir : ".", name);
+	while (path != NULL) {
+		size_t len = strcspn(path, ":");
+		CLEANUP_FREE char *dir = xstrndup(len > 0 ? path : ".", len > 0 ? len : 1);
+		CLEANUP_FREE char *file = fs_join(dir, name);
 
 		if (is_program(file))
 			return TAKE(file);
+		path = path[len] != '\0' ? path + len + 1 : NULL;
 	}
 	return NULL;
 }

@@ -8,6 +8,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "lib/base/fs.h"
+
 static struct {
 	int pipe[2];
 	volatile sig_atomic_t caught, interrupts, window, ended;
@@ -90,7 +92,7 @@ open_pipe(void)
 {
 	if (state.caught)
 		return;
-	if (pipe2(state.pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+	if (fs_pipe(state.pipe) < 0 || !fs_unblock(state.pipe[0]) || !fs_unblock(state.pipe[1]))
 		abort(); /* no descriptor left in a program that has opened three */
 	state.caught = 1;
 }

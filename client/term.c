@@ -17,7 +17,11 @@ term_raw(struct term *term, int fd)
 	if (!isatty(fd) || tcgetattr(fd, &term->cooked) < 0)
 		return;
 	raw = term->cooked;
-	cfmakeraw(&raw);
+	raw.c_iflag &=
+	    ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+	raw.c_oflag &= ~(tcflag_t)OPOST;
+	raw.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
+	raw.c_cflag = (raw.c_cflag & ~(tcflag_t)(CSIZE | PARENB)) | CS8;
 	raw.c_cc[VMIN] = 1;
 	raw.c_cc[VTIME] = 0;
 	signals_guard_terminal(fd, &term->cooked, &raw);

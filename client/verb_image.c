@@ -27,7 +27,7 @@ age_shown(const char *time)
 
 	if (time == NULL || strptime(time, "%Y-%m-%dT%H:%M:%S", &tm) == NULL)
 		return NULL;
-	then = timegm(&tm);
+	then = (time_t)clock_from_utc(&tm);
 	if (then > clock_wall_ms() / 1000)
 		return xstrdup("0s");
 	return text_age((uint64_t)(clock_wall_ms() / 1000 - then));

@@ -190,7 +190,7 @@ static int
 open_beside(const char *path, char **ret_path, int *ret_fd, struct err *err)
 {
 	CLEANUP_FREE char *temporary = xasprintf("%s.XXXXXX", path);
-	int fd = mkostemp(temporary, O_CLOEXEC);
+	int fd = fs_mkstemp(temporary);
 
 	if (fd < 0)
 		return err_errno(err, E_IO, errno, "can not write '%s'", path);

@@ -10,6 +10,7 @@
 
 #include "daemon/wire.h"
 #include "lib/base/clock.h"
+#include "lib/base/fs.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/base/stream.h"
@@ -162,7 +163,7 @@ admit_failed(struct server *server, int errno_value)
 		return;
 	/* A client would wait and never learn why; one descriptor is kept for telling it. */
 	close(TAKE_FD(server->spare_fd));
-	fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = fs_accept(server->fd);
 	if (fd >= 0) {
 		err_set(&err, E_LIMIT, "vmmd has no descriptors left");
 		err_hint(&err, "try again soon; LimitNOFILE= of its service is the limit");

@@ -299,7 +299,7 @@ copy_in(struct take *t, struct file_ref *file)
 	if (rc != 0)
 		return rc;
 	tmp = xasprintf("%s/.tmp.XXXXXX", dir);
-	to = mkostemp(tmp, O_CLOEXEC);
+	to = fs_mkstemp(tmp);
 	if (to < 0)
 		return err_errno(t->err, E_IO, errno, "can not write into '%s'", dir);
 	rc = stream_file(file->fd, file_ref_shown(file), to, t->job, &hex, t->err);

@@ -13,6 +13,7 @@
 
 #include "daemon/wire.h"
 #include "lib/base/clock.h"
+#include "lib/base/fs.h"
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
@@ -30,7 +31,7 @@ on_acceptable(void *arg, unsigned events)
 	struct server *server = arg;
 
 	for (int i = 0; i < ACCEPT_A_TURN && server->fd >= 0; i++) {
-		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = fs_accept(server->fd);
 
 		if (fd >= 0) {
 			admit(server, fd);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -196,6 +197,48 @@ fs_write_all(int fd, const void *data, size_t len)
 	return 0;
 }
 
+static int
+close_on_exec(int fd)
+{
+	if (fd >= 0)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}
+
+int
+fs_mkstemp(char *name)
+{
+	return close_on_exec(mkstemp(name));
+}
+
+int
+fs_pipe(int ret_fds[2])
+{
+	if (pipe(ret_fds) < 0)
+		return -1;
+	close_on_exec(ret_fds[0]);
+	close_on_exec(ret_fds[1]);
+	return 0;
+}
+
+bool
+fs_unblock(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
+int
+fs_accept(int listener)
+{
+	int fd = close_on_exec(accept(listener, NULL, NULL));
+
+	if (fd >= 0)
+		fs_unblock(fd);
+	return fd;
+}
+
 int
 fs_sync_dir(const char *path, struct err *err)
 {
@@ -210,7 +253,7 @@ int
 fs_write(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
 {
 	CLEANUP_FREE char *dir = fs_dirname(path), *tmp = xasprintf("%s.tmp.XXXXXX", path);
-	CLEANUP_FD int fd = mkostemp(tmp, O_CLOEXEC); /* 0600 from the first byte */
+	CLEANUP_FD int fd = fs_mkstemp(tmp); /* 0600 from the first byte */
 	int e;
 
 	if (fd < 0)

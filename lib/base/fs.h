@@ -44,6 +44,13 @@ bool fs_is_folder(const char *path); /* links are followed */
 int fs_remove_tree(const char *path, struct err *err); /* follows no link; a missing path is fine */
 int fs_free_bytes(const char *path, uint64_t *ret_bytes, struct err *err);
 int fs_write_all(int fd, const void *data, size_t len); /* 0 or -1 with errno */
+
+/* New descriptors, with close-on-exec; -1 with errno.  Not set in the same call as POSIX 2008 has
+ * it, which loses nothing: process_spawn closes in the child whatever it was not told to pass. */
+int fs_mkstemp(char *name);  /* mkstemp */
+int fs_pipe(int ret_fds[2]); /* pipe */
+int fs_accept(int listener); /* accept, non-blocking */
+bool fs_unblock(int fd);     /* O_NONBLOCK; false with errno */
 /* Longest path that fits sockaddr_un, the zero not counted. */
 #define FS_SOCKET_PATH_MAX 107
 

@@ -21,6 +21,8 @@
 #include "lib/base/process_platform.h"
 #include "lib/base/str.h"
 
+extern char **environ; /* POSIX leaves it to us to say so */
+
 /* As process-wide as the limit itself: the soft limit that children get back, 0 for "as it is". */
 static _Atomic rlim_t child_fd_limit;
 
@@ -180,7 +182,7 @@ child_main(struct child_plan *plan)
 	sigset_t none;
 
 	/* Handlers of the daemon must not run here: the mask opens only after they are gone. */
-	for (int signo = 1; signo < NSIG; signo++)
+	for (int signo = 1; signo <= SIGRTMAX; signo++)
 		sigaction(signo, &standard, NULL);
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
@@ -273,7 +275,7 @@ process_spawn(const struct process_spec *spec, pid_t *ret_pid, int *ret_pidfd, s
 		return E_NOT_FOUND;
 	}
 	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null_fd < 0 || pipe2(report, O_CLOEXEC) < 0)
+	if (null_fd < 0 || fs_pipe(report) < 0)
 		return err_errno(err, E_FAILED, errno, "can not start '%s'", spec->argv[0]);
 	report_read = report[0];
 	report_write = plan.report_fd = report[1];

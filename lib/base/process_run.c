@@ -148,11 +148,11 @@ start(struct run *run, const char *const *argv, const struct process_limits *lim
 		return err_errno(err, E_FAILED, errno, "can not start '%s'", run->name);
 	in = in_pair[0];
 	run->in = in_pair[1];
-	if (pipe2(out_pipe, O_CLOEXEC) < 0)
+	if (fs_pipe(out_pipe) < 0)
 		return err_errno(err, E_FAILED, errno, "can not start '%s'", run->name);
 	run->out = out_pipe[0];
 	out = out_pipe[1];
-	if (pipe2(err_pipe, O_CLOEXEC) < 0)
+	if (fs_pipe(err_pipe) < 0)
 		return err_errno(err, E_FAILED, errno, "can not start '%s'", run->name);
 	run->err_fd = err_pipe[0];
 	err_fd = err_pipe[1];

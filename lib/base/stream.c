@@ -116,6 +116,7 @@ keep_fds(struct stream *stream, struct msghdr *msg, uint64_t offset)
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
 			if (stream->fd_count >= MAX_FDS_QUEUED) {
 				close(fd);
 				continue;
@@ -145,7 +146,7 @@ read_some(struct stream *stream)
 	iov.iov_len = vec.iov_len < READ_CHUNK ? vec.iov_len : READ_CHUNK;
 	msg.msg_iov = &iov;
 	msg.msg_iovlen = 1;
-	n = recvmsg(stream->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	n = recvmsg(stream->fd, &msg, MSG_DONTWAIT);
 	if (n < 0) {
 		if (errno == EAGAIN || errno == EINTR)
 			return;

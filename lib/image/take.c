@@ -320,7 +320,7 @@ take_run(struct take *take, struct job *job)
 	/* Once before the work, so that a wrong file is refused at once. */
 	if (disk_inspect(take->fd, take->name, &take->header, &take->err) != 0)
 		return;
-	to = mkostemp(tmp, O_CLOEXEC);
+	to = fs_mkstemp(tmp);
 	if (to < 0) {
 		err_errno(&take->err, E_IO, errno, "can not store the image '%s'", take->name);
 		return;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "tests/unit/unit.h"
 
@@ -53,6 +54,19 @@ START_TEST(mem__part__found_where_it_stands)
 	ck_assert_ptr_null(mem_find(data, len, "abe", 3));
 	ck_assert_ptr_null(mem_find(data, len - 1, "abd", 3));
 	ck_assert_ptr_null(mem_find(data, 0, "a", 1));
+}
+END_TEST
+
+START_TEST(clock__from_utc__as_the_library_has_it)
+{
+	/* From 1601 to about 2400, some days and an odd number of seconds apart. */
+	for (int64_t t = -11644473600; t < 13569465600; t += 86400 * 11 + 4271) {
+		time_t seconds = (time_t)t;
+		struct tm tm;
+
+		gmtime_r(&seconds, &tm);
+		ck_assert_int_eq(clock_from_utc(&tm), t);
+	}
 }
 END_TEST
 
@@ -129,6 +143,7 @@ main(void)
 
 	UNIT_CASE(s, mem__texts_of_all_lengths__printed_whole);
 	UNIT_CASE(s, mem__part__found_where_it_stands);
+	UNIT_CASE(s, clock__from_utc__as_the_library_has_it);
 	UNIT_CASE(s, str__sizes__units_and_refusals);
 	UNIT_CASE(s, str__durations__compound);
 	UNIT_CASE(s, str__names__only_host_labels);
