@@ -16,12 +16,14 @@
 
 struct create_args {
 	char *name;
-	int backend, firmware;
+	int backend;
 	char *image, *image_url;
 	struct image_flags flags;
 	struct file_ref cloud_init, ssh_key, private_key;
 	uint64_t vcpus, memory_bytes, disk_bytes;
-	char *network, *bridge, *hostname, *user;
+	char *network, *bridge, *link, *address, *gateway, *hostname, *user;
+	struct strings dns;
+	uint64_t ssh_port;
 	bool uefi, start;
 };
 
@@ -35,12 +37,17 @@ static const struct field create_fields[] = {
 	FIELD(struct create_args, vcpus,   FIELD_UINT,   .min = 1, .max = 255, .fallback = "1", .text = "virtual processors"),
 	FIELD_NAMED("memory", struct create_args, memory_bytes, FIELD_SIZE, .unit = 1ULL << 20, .fallback = "1024", .text = "memory; a bare number is MiB"),
 	FIELD_NAMED("disk", struct create_args, disk_bytes, FIELD_SIZE, .unit = 1ULL << 30, .text = "size of the disk; a bare number is GiB; default: the image's"),
-	FIELD(struct create_args, network, FIELD_STRING, .text = "user, none, tap or vnic (default: user)"),
+	FIELD(struct create_args, network, FIELD_STRING, .text = "user, none, tap or vnic; default: user, or vnic where there is no user"),
 	FIELD(struct create_args, bridge,  FIELD_STRING, .min = 1, .text = "connect to this bridge of the host"),
+	FIELD(struct create_args, link,    FIELD_STRING, .min = 1, .text = "vnic: the host's link that it is over; default: the daemon's"),
+	FIELD(struct create_args, address, FIELD_STRING, .min = 1, .text = "vnic: the guest's own address, as in 192.0.2.10/24; default: by DHCP"),
+	FIELD(struct create_args, gateway, FIELD_STRING, .min = 1, .text = "vnic with an address: the router"),
+	FIELD(struct create_args, dns,     FIELD_STRINGS, .text = "vnic with an address: a name server; may be given again"),
 	FIELD(struct create_args, cloud_init, FIELD_FILE, .text = "your own cloud-init user-data"),
 	FIELD(struct create_args, hostname, FIELD_STRING, .min = 1, .text = "the guest's host name; default: the machine's name"),
 	FIELD(struct create_args, ssh_key, FIELD_FILE,   .text = "public key that may log in"),
 	FIELD(struct create_args, user,    FIELD_STRING, .min = 1, .text = "who to log in as; default: vm"),
+	FIELD(struct create_args, ssh_port, FIELD_UINT,  .min = 1, .max = UINT16_MAX, .text = "port of the guest's SSH server; default: 22"),
 	FIELD(struct create_args, private_key, FIELD_FILE, .text = "private key to log in with"),
 	FIELD(struct create_args, uefi,    FIELD_BOOL,   .text = "start by UEFI instead of a BIOS"),
 	FIELD(struct create_args, start,   FIELD_BOOL,   .text = "start it at once"),
@@ -120,15 +127,48 @@ add_files(struct vmctl *ctl, const struct create_args *a, struct sent_files *fil
 		rc = attach(files, &a->private_key, "private_key", ssh, err);
 	json_add_string(cloud_init, "hostname", a->hostname);
 	json_add_string(ssh, "user", a->user);
+	if (a->ssh_port != 0)
+		json_object_object_add(ssh, "port", json_object_new_uint64(a->ssh_port));
 	add_block(params, "cloud_init", cloud_init);
 	add_block(params, "ssh", ssh);
 	return rc;
 }
 
+/* What is said of one type of network alone says the type. */
+static const char *
+network_type(const struct create_args *a)
+{
+	if (a->network != NULL)
+		return a->network;
+	if (a->bridge != NULL)
+		return network_names[NETWORK_TAP];
+	if (a->link != NULL || a->address != NULL || a->gateway != NULL || a->dns.count > 0)
+		return network_names[NETWORK_VNIC];
+	return NULL;
+}
+
+static void
+add_network(const struct create_args *a, json_object *params)
+{
+	json_object *network = json_object_new_object(), *dns;
+
+	json_add_string(network, "type", network_type(a));
+	json_add_string(network, "bridge", a->bridge);
+	json_add_string(network, "link", a->link);
+	json_add_string(network, "address", a->address);
+	json_add_string(network, "gateway", a->gateway);
+	if (a->dns.count > 0) {
+		dns = json_object_new_array();
+		for (size_t i = 0; i < a->dns.count; i++)
+			json_object_array_add(dns, json_object_new_string(a->dns.items[i]));
+		json_object_object_add(network, "dns", dns);
+	}
+	add_block(params, "network", network);
+}
+
 static void
 add_words(const struct create_args *a, json_object *params)
 {
-	json_object *network = json_object_new_object();
 
 	json_add_string(params, "name", a->name);
 	if (a->backend != BACKEND_DEFAULT)
@@ -136,10 +176,7 @@ add_words(const struct create_args *a, json_object *params)
 	json_object_object_add(params, "vcpus", json_object_new_uint64(a->vcpus));
 	add_size(params, "memory", a->memory_bytes);
 	add_size(params, "disk", a->disk_bytes);
-	json_add_string(
-	    network, "type", a->network != NULL || a->bridge == NULL ? a->network : "tap");
-	json_add_string(network, "bridge", a->bridge);
-	add_block(params, "network", network);
+	add_network(a, params);
 	if (a->uefi)
 		json_add_string(params, "firmware", firmware_names[FIRMWARE_UEFI]);
 	if (a->start)

@@ -24,6 +24,20 @@ shown(json_object *value)
 }
 
 static void
+print_words(const struct vmctl *ctl, json_object *backend, const char *key, const char *label)
+{
+	json_object *words = json_member(backend, key);
+	struct sbuf text = { 0 };
+
+	for (size_t i = 0; i < json_length(words); i++)
+		sbuf_addf(&text, "%s%s", i > 0 ? ", " : "",
+		    json_object_get_string(json_item(words, i)));
+	if (text.len > 0)
+		out_line(ctl, "%-12s   %s: %s", "", label, text.data);
+	sbuf_done(&text);
+}
+
+static void
 print_backend(const struct vmctl *ctl, json_object *backend)
 {
 	const char *why_not = json_string(backend, "why_not");
@@ -33,6 +47,8 @@ print_backend(const struct vmctl *ctl, json_object *backend)
 	else
 		out_line(ctl, "%-12s %s%s", "backend", json_string(backend, "name"),
 		    json_flag(backend, "default") ? " (default)" : "");
+	print_words(ctl, backend, "capabilities", "can");
+	print_words(ctl, backend, "lacks", "lacks");
 }
 
 /* What the daemon tells grows with its versions: every value is shown, objects one level down. */

@@ -133,11 +133,24 @@ network_shown(struct json_object *vm)
 {
 	struct json_object *network = json_member(vm, "network");
 	const char *type = json_string(network, "type"), *bridge = json_string(network, "bridge");
-	const char *link = json_string(network, "name");
+	static const struct {
+		const char *key, *label;
+	} parts[] = { { "name", "" }, { "link", "over " }, { "address", "" }, { "gateway", "by " } };
+	struct sbuf text = { 0 };
+	size_t count = 0;
 
 	if (bridge != NULL)
 		return xasprintf("%s (bridge: %s)", type, bridge);
-	return link != NULL ? xasprintf("%s (%s)", type, link) : xstrdup(type);
+	sbuf_adds(&text, type);
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		const char *value = json_string(network, parts[i].key);
+
+		if (value != NULL)
+			sbuf_addf(&text, "%s%s%s", count++ > 0 ? ", " : " (", parts[i].label, value);
+	}
+	if (count > 0)
+		sbuf_addc(&text, ')');
+	return sbuf_take(&text);
 }
 
 static char *
@@ -238,6 +251,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	line(ctl, "Seed:", json_string(vm, "seed"));
 	if (pid > 0)
 		out_line(ctl, "%-12s %lld", "PID:", (long long)pid);
+	line(ctl, "VNC:", json_string(vm, "vnc"));
 	line(ctl, "Accel:", json_string(vm, "accel"));
 	line(ctl, "SSH:", ssh);
 	line(ctl, "Host key:", json_string(json_member(vm, "ssh"), "host_key"));

@@ -55,6 +55,8 @@ image_work_of_vm(struct image_work *work, struct vm *vm, struct err *err)
 		rc = E_STATE;
 	} else if (vm_is_noop(vm) || vm->image_digest == NULL) {
 		rc = err_set(err, E_UNSUPPORTED, "machine '%s' has no disk of an image", vm->spec.name);
+	} else {
+		rc = vm_needs(vm, HV_CAN_COMMIT, err);
 	}
 	if (rc != 0) {
 		err_object(err, vm->spec.name);

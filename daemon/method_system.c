@@ -40,6 +40,7 @@ static json_object *
 backend_row(struct vmmd *vmmd, enum backend backend)
 {
 	json_object *row = json_object_new_object(), *can = json_object_new_array();
+	json_object *lacks = json_object_new_array();
 	struct hypervisor *hv;
 	struct err err = ERR_INIT;
 	int rc = hv_router_get(vmmd->router, backend, &hv, &err);
@@ -49,11 +50,11 @@ backend_row(struct vmmd *vmmd, enum backend backend)
 	json_add_bool(row, "default", backend == hv_router_default());
 	if (rc != 0)
 		json_add_string(row, "why_not", err.msg);
-	for (unsigned bit = 1; rc == 0 && bit <= HV_CAN_SSH; bit <<= 1)
-		if (hv_capabilities(hv) & bit)
-			json_object_array_add(can,
-			    json_object_new_string(hv_capability_name((enum hv_capability)bit)));
+	for (const struct hv_feature *f = hv_features; rc == 0 && f->name != NULL; f++)
+		json_object_array_add(hv_capabilities(hv) & f->bit ? can : lacks,
+		    json_object_new_string(f->name));
 	json_object_object_add(row, "capabilities", can);
+	json_object_object_add(row, "lacks", lacks);
 	if (rc == 0)
 		json_object_object_add(row, "details", hv->ops->info(hv));
 	return row;

@@ -69,8 +69,10 @@ ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err)
 	if (spec->backend == BACKEND_DEFAULT)
 		spec->backend = hv_router_default();
 	rc = hv_router_get(vmmd->router, (enum backend)spec->backend, &hv, err);
-	if (rc == 0)
+	if (rc == 0) {
+		hv_complete_spec(hv, spec);
 		rc = hv_check_spec(hv, spec, err);
+	}
 	if (rc == 0)
 		rc = check_host(spec, err);
 	if (rc != 0) {

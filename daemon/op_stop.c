@@ -411,9 +411,11 @@ power_op(struct vm *vm, const struct op_kind *kind, enum vm_state needed, const 
 	rc = vm_open_hv(vm, err);
 	if (rc != 0)
 		return rc;
-	if (!(vm_capabilities(vm) & HV_CAN_SUSPEND))
-		return err_set(err, E_UNSUPPORTED, "the %s backend can not suspend machines",
-		    backend_names[vm->spec.backend]);
+	rc = vm_needs(vm, HV_CAN_SUSPEND, err);
+	if (rc != 0) {
+		err_hint(err, "'vmctl stop %s' ends it and keeps its disk", vm->spec.name);
+		return rc;
+	}
 	return op_start(vm->vmmd, kind, vm, NULL, 30000, call, NULL, err);
 }
 

@@ -27,6 +27,15 @@ static const struct {
 	{ "backend", CHANGE_RELOAD },
 };
 
+/* A guest's port may be forwarded to, which begins with a start. */
+static enum change_when
+rule_when(size_t rule, const struct vm_spec *is, const struct vm_spec *asked)
+{
+	if (str_eq(rules[rule].field, "ssh") && vm_spec_ssh_port(is) != vm_spec_ssh_port(asked))
+		return CHANGE_STOPPED;
+	return rules[rule].when;
+}
+
 /* A file is its hash, wherever it lies and whatever it is called. */
 static json_object *
 normal(json_object *json)
@@ -107,19 +116,20 @@ spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *ch
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
 		CLEANUP_FREE char *old = for_people(rules[i].field, text_of(from, rules[i].field));
 		CLEANUP_FREE char *new = for_people(rules[i].field, text_of(to, rules[i].field));
+		enum change_when when = rule_when(i, is, asked);
 		json_object *change;
 
 		if (str_eq(old, new))
 			continue;
-		if (rules[i].when > most)
-			most = rules[i].when;
+		if (when > most)
+			most = when;
 		if (changes == NULL)
 			continue;
 		change = json_object_new_object();
 		json_add_string(change, "field", rules[i].field);
 		json_add_string(change, "from", old);
 		json_add_string(change, "to", new);
-		json_add_string(change, "when", change_when_names[rules[i].when]);
+		json_add_string(change, "when", change_when_names[when]);
 		json_object_array_add(changes, change);
 	}
 	return most;
@@ -135,7 +145,7 @@ spec_merge(const struct vm_spec *is, const struct vm_spec *asked, enum change_wh
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
 		json_object *value = NULL;
 
-		if (rules[i].when > most)
+		if (rule_when(i, is, asked) > most)
 			continue;
 		if (json_object_object_get_ex(with, rules[i].field, &value) && value != NULL)
 			json_object_object_add(base, rules[i].field, json_object_get(value));

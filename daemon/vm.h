@@ -131,7 +131,9 @@ void vm_unwatch(struct vm *vm, struct vm_watcher *watcher);
 
 /* The backend's handle, opened on first use. */
 int vm_open_hv(struct vm *vm, struct err *err);
-unsigned vm_capabilities(struct vm *vm);
+unsigned vm_capabilities(const struct vm *vm); /* of its backend, opened or not */
+/* Refuses what its backend can not do: E_UNSUPPORTED with the reason. */
+int vm_needs(const struct vm *vm, unsigned capability, struct err *err);
 void vm_set_runtime(struct vm *vm); /* takes the backend's runtime document */
 void vm_phase(struct vm *vm, const char *name, uint64_t ms);
 const char *vm_generation(const struct vm *vm, char space[32]); /* names this disk */

@@ -230,11 +230,19 @@ provision_row(const struct vm *vm)
 static json_object *
 network_row(const struct vm *vm)
 {
-	json_object *row = json_object_new_object();
+	json_object *row = json_object_new_object(), *dns = json_object_new_array();
 
 	json_add_string(row, "type", network_names[vm->spec.network.type]);
 	json_add_string(row, "bridge", vm->spec.network.bridge);
 	json_add_string(row, "name", vm->spec.network.name);
+	json_add_string(row, "link", vm->spec.network.link);
+	json_add_string(row, "address", vm->spec.network.address);
+	json_add_string(row, "gateway", vm->spec.network.gateway);
+	for (size_t i = 0; i < vm->spec.network.dns.count; i++)
+		json_object_array_add(dns, json_object_new_string(vm->spec.network.dns.items[i]));
+	if (vm->spec.network.dns.count > 0)
+		json_object_object_add(row, "dns", json_object_get(dns));
+	json_object_put(dns);
 	return row;
 }
 
@@ -259,7 +267,7 @@ add_paths(json_object *row, const struct vm *vm)
 	CLEANUP_FREE char *overlay = vm_path(vm, "disk.qcow2"), *seed = vm_path(vm, "seed.iso");
 
 	json_add_string(row, "work_dir", vm->dir);
-	if (vm->image_digest != NULL)
+	if (vm->image_digest != NULL && (vm_capabilities(vm) & HV_CAN_COMMIT))
 		json_add_string(row, "overlay", overlay);
 	if (vm->seed_instance != NULL)
 		json_add_string(row, "seed", seed);
@@ -302,6 +310,7 @@ vm_row_json(struct vm *vm)
 		json_add_int(row, "pid", facts.pid);
 	json_add_string(row, "accel", facts.accel);
 	json_add_string(row, "machine_type", facts.machine_type);
+	json_add_string(row, "vnc", facts.vnc);
 	json_add_int(row, "owner_uid", vm->owner);
 	json_add_string(row, "project", vm->project);
 	add_image(row, vm);

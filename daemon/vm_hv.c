@@ -159,9 +159,26 @@ vm_open_hv(struct vm *vm, struct err *err)
 }
 
 unsigned
-vm_capabilities(struct vm *vm)
+vm_capabilities(const struct vm *vm)
 {
-	return vm->hv != NULL ? vm->hv->ops->capabilities : 0;
+	const struct hv_ops *ops =
+	    hv_router_ops(vm->vmmd->router, (enum backend)vm->spec.backend);
+
+	return ops != NULL ? ops->capabilities : 0;
+}
+
+int
+vm_needs(const struct vm *vm, unsigned capability, struct err *err)
+{
+	enum backend backend = (enum backend)vm->spec.backend;
+	const struct hv_ops *ops = hv_router_ops(vm->vmmd->router, backend);
+	struct hypervisor *hv;
+
+	if (ops == NULL)
+		return hv_router_get(vm->vmmd->router, backend, &hv, err);
+	if ((ops->capabilities & capability) != capability)
+		return hv_refuse(ops, vm->spec.name, capability, err);
+	return 0;
 }
 
 void

@@ -78,6 +78,7 @@ static const struct result_row operation_brief_rows[] = {
 	ROW("pid",          INTEGER, "of its hypervisor's process", MAYBE), \
 	ROW("accel",        STRING,  "how its processors are run", MAYBE), \
 	ROW("machine_type", STRING,  "the hypervisor's machine type; pinned", MAYBE), \
+	ROW("vnc",          STRING,  "where its screen is served by VNC: address:port, or a path", MAYBE), \
 	ROW("owner_uid",    INTEGER, "whose it is"), \
 	ROW("project",      STRING,  "real path of the VMFile that it belongs to", MAYBE), \
 	ROW("image",        OBJECT,  "what its disk stands on", MAYBE, .rows = image_name_rows), \
@@ -269,7 +270,7 @@ static const struct result_row catalogue_rows[] = {
 	ROW("sha512",       STRING,  "what it must be", MAYBE),
 	ROW("format",       STRING,  "of the image", MAYBE),
 	ROW("user",         STRING,  "who logs in by default", MAYBE),
-	ROW("firmware",     STRING,  "what starts it", .words = firmware_names),
+	ROW("firmware",     STRING,  "what starts it", .words = firmware_names + 1),
 	ROW("file",         STRING,  "where the entry stands"),
 	END
 };
@@ -350,6 +351,7 @@ static const struct result_row backend_rows[] = {
 	ROW("default",      BOOLEAN, "it is taken when none is named"),
 	ROW("why_not",      STRING,  "why it can not be used", MAYBE),
 	ROW("capabilities", STRINGS, "what its machines can do"),
+	ROW("lacks",        STRINGS, "what they can not; empty too when it is not available"),
 	ROW("details",      OBJECT,  "how it runs them", MAYBE, .rows = backend_detail_rows),
 	END
 };

@@ -27,6 +27,20 @@ enum hv_capability { /* bits */
 	HV_CAN_SSH = 1 << 6, /* there is a guest to log in to; without it a machine is ready at once */
 	HV_CAN_POWER_BUTTON = 1 << 7, /* ask_shutdown reaches the guest; else only its own login does */
 	HV_CAN_BIOS = 1 << 8,
+	HV_CAN_COMMIT = 1 << 9, /* its disk is a file, <dir>/disk.qcow2, of which images can be made */
+};
+
+/* What backends are compared by, for system.info and for messages; a name of NULL ends it. */
+struct hv_feature {
+	const char *name;
+	unsigned bit; /* 0: no backend can */
+};
+extern const struct hv_feature hv_features[];
+
+/* Why a backend can not do what others can; a bit of 0 ends it. */
+struct hv_lack {
+	unsigned bit;
+	const char *reason; /* "propolis-server can not pause a machine" */
 };
 
 struct hypervisor;
@@ -125,10 +139,14 @@ struct hv_facts { /* strings borrowed until the next call on the machine; NULL o
 struct hv_ops {
 	enum backend backend;
 	unsigned capabilities;
+	const struct hv_lack *lacks; /* NULL: no reasons to tell */
 	/* 0, or E_UNSUPPORTED with what is missing and how to get it. */
 	int (*available)(struct hypervisor *hv, struct err *err);
 	/* For people: program, version, what confines its machines … A new object. */
 	struct json_object *(*info)(struct hypervisor *hv);
+	/* Refuses what it can not do for reasons of its own (a vnic over no link …), once
+	 * hv_complete_spec chose.  NULL: capabilities say it all. */
+	int (*check_spec)(struct hypervisor *hv, const struct vm_spec *spec, struct err *err);
 	struct hv_machine *(*open)(struct hypervisor *hv, const struct hv_config *config,
 	    hv_event_fn *on_event, void *arg);
 	/* Forgets the machine; it lives on.  Pending callbacks run with E_CANCELLED first. */
@@ -193,10 +211,17 @@ void hv_router_destroy(struct hv_router *router);
 int hv_router_get(struct hv_router *router, enum backend backend, struct hypervisor **ret_hv,
     struct err *err);
 enum backend hv_router_default(void);
+/* The backend's choice where the spec makes none: network, firmware. */
+void hv_complete_spec(const struct hypervisor *hv, struct vm_spec *spec);
 /* Refuses what the backend can not do (network, firmware …), before anything is made. */
-int hv_check_spec(const struct hypervisor *hv, const struct vm_spec *spec, struct err *err);
+int hv_check_spec(struct hypervisor *hv, const struct vm_spec *spec, struct err *err);
+/* E_UNSUPPORTED that names machine, feature and backend, with the backend's reason. */
+int hv_refuse(const struct hv_ops *ops, const char *name, unsigned bit, struct err *err);
 unsigned hv_capabilities(const struct hypervisor *hv);
-const char *hv_capability_name(enum hv_capability bit);
+/* What the backend is, available just now or not; NULL: it is not in this build. */
+const struct hv_ops *hv_router_ops(struct hv_router *router, enum backend backend);
+/* Tells every backend that is available: hv_ops.image_removed. */
+void hv_router_image_removed(struct hv_router *router, const char *digest);
 
 /* For a disk.qcow2 that prepare did not make: records in dir what it stands on, as prepare does.
  * Worker. */

@@ -7,16 +7,42 @@
 #include <stdlib.h>
 
 #include "lib/base/mem.h"
+#include "lib/base/str.h"
 
 struct backend_row {
-	struct hypervisor *(*create)(const struct hv_env *env); /* NULL: not of this platform */
+	struct hypervisor *(*create)(const struct hv_env *env); /* NULL: not in this build */
 	void (*destroy)(struct hypervisor *hv);
+	const char *missing; /* why not, and what to do about it */
+	const char *hint;
 };
 
+/* clang-format off */
 static const struct backend_row rows[BACKENDS] = {
-	[BACKEND_QEMU] = { hv_qemu_create, hv_qemu_destroy },
-	[BACKEND_NOOP] = { hv_noop_create, hv_noop_destroy },
+#ifdef __linux__
+	[BACKEND_QEMU] = { hv_qemu_create, hv_qemu_destroy, NULL, NULL },
+#else
+	[BACKEND_QEMU] = { NULL, NULL, "it is of Linux alone", "use a host with Linux" },
+#endif
+	[BACKEND_PROPOLIS] = { NULL, NULL, "this vmmd was built without it", "build with the meson option -Dpropolis=enabled" },
+	[BACKEND_NOOP] = { hv_noop_create, hv_noop_destroy, NULL, NULL },
 };
+
+const struct hv_feature hv_features[] = {
+	{ "suspend",       HV_CAN_SUSPEND },
+	{ "resume",        HV_CAN_SUSPEND },
+	{ "snapshot",      0 },
+	{ "network user",  HV_CAN_USER_NET },
+	{ "network tap",   HV_CAN_TAP },
+	{ "network vnic",  HV_CAN_VNIC },
+	{ "firmware bios", HV_CAN_BIOS },
+	{ "firmware uefi", HV_CAN_UEFI },
+	{ "console",       HV_CAN_CONSOLE },
+	{ "ssh",           HV_CAN_SSH },
+	{ "power button",  HV_CAN_POWER_BUTTON },
+	{ "image commit",  HV_CAN_COMMIT },
+	{ NULL, 0 },
+};
+/* clang-format on */
 
 struct hv_router {
 	const struct hv_env *env;
@@ -46,7 +72,19 @@ hv_router_destroy(struct hv_router *router)
 enum backend
 hv_router_default(void)
 {
+#ifdef __sun
+	return BACKEND_PROPOLIS;
+#else
 	return BACKEND_QEMU;
+#endif
+}
+
+static struct hypervisor *
+backend_of(struct hv_router *router, enum backend backend)
+{
+	if (router->backends[backend] == NULL && rows[backend].create != NULL)
+		router->backends[backend] = rows[backend].create(router->env);
+	return router->backends[backend];
 }
 
 int
@@ -59,15 +97,13 @@ hv_router_get(struct hv_router *router, enum backend backend, struct hypervisor 
 	if (backend == BACKEND_DEFAULT)
 		backend = hv_router_default();
 	if (rows[backend].create == NULL) {
-		err_set(err, E_UNSUPPORTED, "the backend '%s' is not available on this platform",
-		    backend_names[backend]);
-		err_hint(err, "leave the backend out to get the platform's own, '%s'",
-		    backend_names[hv_router_default()]);
+		err_set(err, E_UNSUPPORTED, "the backend '%s' is not available: %s",
+		    backend_names[backend], rows[backend].missing);
+		err_hint(err, "%s, or leave the backend out to get the platform's own, '%s'",
+		    rows[backend].hint, backend_names[hv_router_default()]);
 		return E_UNSUPPORTED;
 	}
-	if (router->backends[backend] == NULL)
-		router->backends[backend] = rows[backend].create(router->env);
-	hv = router->backends[backend];
+	hv = backend_of(router, backend);
 	rc = hv->ops->available(hv, err);
 	if (rc != 0)
 		return rc;
@@ -81,61 +117,88 @@ hv_capabilities(const struct hypervisor *hv)
 	return hv->ops->capabilities;
 }
 
-const char *
-hv_capability_name(enum hv_capability bit)
+const struct hv_ops *
+hv_router_ops(struct hv_router *router, enum backend backend)
 {
-	switch (bit) {
-	case HV_CAN_SUSPEND:
-		return "suspend";
-	case HV_CAN_USER_NET:
-		return "network user";
-	case HV_CAN_TAP:
-		return "network tap";
-	case HV_CAN_VNIC:
-		return "network vnic";
-	case HV_CAN_UEFI:
-		return "firmware uefi";
-	case HV_CAN_CONSOLE:
-		return "console";
-	case HV_CAN_SSH:
-		return "ssh";
-	case HV_CAN_POWER_BUTTON:
-		return "power button";
-	case HV_CAN_BIOS:
-		return "firmware bios";
-	}
-	return "unknown";
+	struct hypervisor *hv =
+	    backend_of(router, backend == BACKEND_DEFAULT ? hv_router_default() : backend);
+
+	return hv != NULL ? hv->ops : NULL;
 }
 
-static int
-refuse(const struct hypervisor *hv, const struct vm_spec *spec, enum hv_capability bit,
-    struct err *err)
+void
+hv_router_image_removed(struct hv_router *router, const char *digest)
 {
-	err_set(err, E_UNSUPPORTED, "the machine '%s' asks for %s, which the backend '%s' can not do",
-	    spec->name, hv_capability_name(bit), backend_names[hv->ops->backend]);
-	if (bit == HV_CAN_UEFI)
-		err_hint(err, "leave 'firmware' out, or write 'bios'");
-	else
-		err_hint(err, "use the network '%s' or 'none'",
-		    hv->ops->capabilities & HV_CAN_USER_NET ? "user" : "vnic");
-	return E_UNSUPPORTED;
+	for (int i = 0; i < BACKENDS; i++) {
+		struct hypervisor *hv = backend_of(router, (enum backend)i);
+
+		if (hv != NULL && hv->ops->image_removed != NULL && hv->ops->available(hv, NULL) == 0)
+			hv->ops->image_removed(hv, digest);
+	}
 }
 
 int
-hv_check_spec(const struct hypervisor *hv, const struct vm_spec *spec, struct err *err)
+hv_refuse(const struct hv_ops *ops, const char *name, unsigned bit, struct err *err)
 {
-	static const unsigned needed[NETWORKS] = {
+	const struct hv_feature *feature = hv_features;
+	const char *reason = NULL;
+
+	while (feature->name != NULL && feature->bit != bit)
+		feature++;
+	for (const struct hv_lack *lack = ops->lacks; lack != NULL && lack->bit != 0; lack++)
+		if (lack->bit == bit)
+			reason = lack->reason;
+	err_set(err, E_UNSUPPORTED,
+	    "the machine '%s' asks for %s, which the backend '%s' can not do%s%s", name,
+	    feature->name, backend_names[ops->backend], reason != NULL ? ": " : "",
+	    reason != NULL ? reason : "");
+	err_object(err, name);
+	return E_UNSUPPORTED;
+}
+
+static int
+refuse(const struct hypervisor *hv, const struct vm_spec *spec, unsigned bit, struct err *err)
+{
+	hv_refuse(hv->ops, spec->name, bit, err);
+	if (bit == HV_CAN_UEFI || bit == HV_CAN_BIOS)
+		err_hint(err, "leave 'firmware' out, or write '%s'",
+		    firmware_names[bit == HV_CAN_UEFI ? FIRMWARE_BIOS : FIRMWARE_UEFI]);
+	else
+		err_hint(err, "use the network '%s' or 'none'",
+		    network_names[hv->ops->capabilities & HV_CAN_USER_NET ? NETWORK_USER : NETWORK_VNIC]);
+	return E_UNSUPPORTED;
+}
+
+void
+hv_complete_spec(const struct hypervisor *hv, struct vm_spec *spec)
+{
+	unsigned can = hv->ops->capabilities;
+
+	/* An absent network stays so where it means 'user': as machines of former versions have it. */
+	if (!spec->network.present && !(can & HV_CAN_USER_NET)) {
+		spec->network.present = true;
+		spec->network.type = can & HV_CAN_VNIC ? NETWORK_VNIC : NETWORK_NONE;
+	}
+	if (spec->firmware == FIRMWARE_DEFAULT)
+		spec->firmware = can & HV_CAN_BIOS ? FIRMWARE_BIOS : FIRMWARE_UEFI;
+}
+
+int
+hv_check_spec(struct hypervisor *hv, const struct vm_spec *spec, struct err *err)
+{
+	static const unsigned networks[NETWORKS] = {
 		[NETWORK_USER] = HV_CAN_USER_NET,
 		[NETWORK_TAP] = HV_CAN_TAP,
 		[NETWORK_VNIC] = HV_CAN_VNIC,
 	};
-	unsigned can = hv->ops->capabilities;
-	/* An absent network is the default one. */
-	int type = spec->network.present ? spec->network.type : NETWORK_USER;
+	static const unsigned firmwares[FIRMWARES] = {
+		[FIRMWARE_BIOS] = HV_CAN_BIOS,
+		[FIRMWARE_UEFI] = HV_CAN_UEFI,
+	};
+	const unsigned needed[] = { networks[spec->network.type], firmwares[spec->firmware] };
 
-	if (needed[type] != 0 && !(can & needed[type]))
-		return refuse(hv, spec, (enum hv_capability)needed[type], err);
-	if (spec->firmware == FIRMWARE_UEFI && !(can & HV_CAN_UEFI))
-		return refuse(hv, spec, HV_CAN_UEFI, err);
-	return 0;
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
+		if ((hv->ops->capabilities & needed[i]) != needed[i])
+			return refuse(hv, spec, needed[i], err);
+	return hv->ops->check_spec != NULL ? hv->ops->check_spec(hv, spec, err) : 0;
 }

@@ -144,8 +144,6 @@ read_network(struct json_object *object, struct legacy_vm *vm)
 	fields_decode(vm_network_fields, value, "network", &options, &vm->network);
 	if (vm->network.type == NETWORK_TAP && vm->network.bridge == NULL)
 		add_text(&vm->problems, "its network 'tap' names no bridge");
-	if (vm->network.type == NETWORK_VNIC && vm->network.name == NULL)
-		add_text(&vm->problems, "its network 'vnic' has no name");
 }
 
 /* Lower case, the rest of what is not allowed becomes a dash. */

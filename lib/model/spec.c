@@ -7,10 +7,11 @@
 
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/model/network.h"
 
 const char *const backend_names[] = { "default", "qemu", "propolis", "noop", NULL };
 const char *const network_names[] = { "user", "none", "tap", "vnic", NULL };
-const char *const firmware_names[] = { "bios", "uefi", NULL };
+const char *const firmware_names[] = { "default", "bios", "uefi", NULL };
 const char *const run_when_names[] = { "once", "always", NULL };
 
 #define DAY_MS (24ULL * 3600 * 1000)
@@ -41,6 +42,7 @@ const struct field vm_cloud_init_fields[] = {
 
 const struct field vm_ssh_fields[] = {
 	FIELD(struct ssh_spec, user,        FIELD_STRING, .min = 1, .max = 64, .text = "who to log in as; default: vm"),
+	FIELD(struct ssh_spec, port,        FIELD_UINT,   .min = 1, .max = UINT16_MAX, .fallback = "22", .text = "of the guest's SSH server"),
 	FIELD(struct ssh_spec, private_key, FIELD_FILE,   .secret = true, .text = "private key to log in with; default: one made for the machine"),
 	FIELD_END
 };
@@ -183,14 +185,9 @@ check_step(struct checker *c, const struct provision_step *step, size_t index)
 }
 
 static void
-check_network(struct checker *c, const struct network_spec *net)
+on_network_problem(void *arg, const char *path, const char *text, const char *hint)
 {
-	if (net->bridge != NULL && net->type != NETWORK_TAP)
-		report(c, "network.bridge", "belongs to network type tap", NULL);
-	if (net->name != NULL && net->type != NETWORK_VNIC)
-		report(c, "network.name", "belongs to network type vnic", NULL);
-	if (net->name == NULL && net->type == NETWORK_VNIC)
-		report(c, "network.name", "is missing: a vnic needs the name of its link", NULL);
+	report(arg, path, text, hint);
 }
 
 size_t
@@ -202,7 +199,7 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 
 	if (image_spec_check(&spec->image, &err) != 0)
 		report(&c, err.object, err.msg, err.hint[0] != '\0' ? err.hint : NULL);
-	check_network(&c, &spec->network);
+	network_check(&spec->network, on_network_problem, &c);
 	if (host != NULL && (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 					  "0123456789-.") != strlen(host) ||
 				host[0] == '-' || host[0] == '.'))
@@ -291,4 +288,10 @@ const char *
 vm_spec_user(const struct vm_spec *spec)
 {
 	return spec->ssh.user != NULL ? spec->ssh.user : "vm";
+}
+
+uint16_t
+vm_spec_ssh_port(const struct vm_spec *spec)
+{
+	return spec->ssh.port != 0 ? (uint16_t)spec->ssh.port : 22;
 }

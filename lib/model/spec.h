@@ -12,12 +12,12 @@
 
 enum backend { BACKEND_DEFAULT, BACKEND_QEMU, BACKEND_PROPOLIS, BACKEND_NOOP, BACKENDS };
 enum network_type { NETWORK_USER, NETWORK_NONE, NETWORK_TAP, NETWORK_VNIC, NETWORKS };
-enum firmware { FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARES };
+enum firmware { FIRMWARE_DEFAULT, FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARES };
 enum run_when { RUN_ONCE, RUN_ALWAYS };
 
 extern const char *const backend_names[];  /* "default", "qemu", …, NULL */
 extern const char *const network_names[];  /* "user", "none", "tap", "vnic", NULL */
-extern const char *const firmware_names[];
+extern const char *const firmware_names[]; /* "default", "bios", "uefi", NULL */
 extern const char *const run_when_names[];
 
 struct network_spec {
@@ -56,6 +56,7 @@ struct cloud_init_spec {
 struct ssh_spec {
 	bool present;
 	char *user; /* NULL: vm */
+	uint64_t port; /* of the guest's server; 0: 22 */
 	struct file_ref private_key;
 };
 
@@ -94,7 +95,7 @@ struct vm_spec {
 	uint64_t memory_bytes; /* key "memory", a bare number is MiB */
 	uint64_t disk_bytes;   /* key "disk", a bare number is GiB; 0: the image's size */
 	struct network_spec network;
-	int firmware;
+	int firmware; /* enum firmware; FIRMWARE_DEFAULT until the backend's is chosen */
 	struct cloud_init_spec cloud_init;
 	struct ssh_spec ssh;
 	struct objects provision; /* struct provision_step */
@@ -127,5 +128,6 @@ void vm_spec_release(struct vm_spec *spec); /* what it owns; not the struct */
 const struct provision_step *vm_spec_step(const struct vm_spec *spec, size_t index);
 /* The SSH user: ssh.user, else "vm".  Borrowed. */
 const char *vm_spec_user(const struct vm_spec *spec);
+uint16_t vm_spec_ssh_port(const struct vm_spec *spec); /* of the guest's server */
 
 #endif

@@ -131,7 +131,33 @@ def test_propolis_is_not_available_here():
 def test_g46_what_a_backend_can_not_do_is_refused_before_anything_is_made():
     refused("unsupported", "vm.create", name="v", backend="noop",
             network={"type": "vnic", "name": "x0"})
+    refused("unsupported", "vm.create", name="v", backend="noop", firmware="uefi")
+    refused("unsupported", "file.plan", project="/p/VMFile.yaml",
+            vms=[{"name": "v", "backend": "noop", "network": "tap"}])
     equal(host.names(), [])
+
+
+def test_what_a_backend_can_and_what_it_lacks():
+    row = [b for b in host.call("system.info")["backends"] if b["name"] == "noop"][0]
+    for word in ("suspend", "resume", "network user", "firmware bios", "power button"):
+        contains(row["capabilities"], word)
+    for word in ("snapshot", "network vnic", "network tap", "firmware uefi", "console", "ssh"):
+        contains(row["lacks"], word)
+    equal(set(row["capabilities"]) & set(row["lacks"]), set())
+    contains(host.vmctl("daemon", "status").stdout, "lacks: snapshot, network tap")
+
+
+def test_an_address_is_checked():
+    vnic = {"type": "vnic", "address": "192.0.2.9/24"}
+    for wrong, path in (({"type": "user", "link": "net0"}, "network.link"),
+                        (dict(vnic, address="192.0.2.0/24"), "network.address"),
+                        (dict(vnic, gateway="192.0.3.1"), "network.gateway"),
+                        (dict(vnic, dns=["a"]), "network.dns[0]")):
+        error = refused("invalid_params", "vm.create", name="a", backend="noop", network=wrong)
+        contains(error["message"], path)
+    done = host.vmctl("create", "a", "--backend", "noop", "--address", "192.0.2.9/24",
+                      "--gateway", "192.0.2.1", "--dns", "192.0.2.2", "--link", "net0", status=None)
+    contains(done.stderr, "asks for network vnic")
 
 
 def test_restart_keeps_everything():

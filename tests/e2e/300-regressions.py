@@ -241,7 +241,7 @@ def test_r22_an_unknown_network_lists_all_four():
     error = refused("invalid_params", "vm.create", name="n", backend="noop", network="bridge")
     for word in ("user", "tap", "vnic", "none"):
         contains(error["message"], word)
-    refused("invalid_params", "vm.create", name="n", backend="noop", network="vnic")
+    refused("unsupported", "vm.create", name="n", backend="noop", network="vnic")
 
 
 run(globals(), [host])

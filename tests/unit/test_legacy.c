@@ -92,6 +92,7 @@ START_TEST(legacy__R_05_networks__round_trip)
 		"{\"type\":\"user\"}",
 		"{\"type\":\"tap\",\"bridge\":\"br0\"}",
 		"{\"type\":\"vnic\",\"name\":\"web0\"}",
+		"{\"type\":\"vnic\"}",
 		"{\"type\":\"none\"}",
 	};
 

@@ -154,7 +154,7 @@ START_TEST(noop__close__pending_are_cancelled)
 }
 END_TEST
 
-START_TEST(router__propolis__not_of_this_platform)
+START_TEST(router__propolis__not_here_says_why)
 {
 	struct fixture f;
 	struct hypervisor *hv = NULL;
@@ -162,7 +162,8 @@ START_TEST(router__propolis__not_of_this_platform)
 
 	setup(&f);
 	ck_assert_int_eq(hv_router_get(f.router, BACKEND_PROPOLIS, &hv, &err), E_UNSUPPORTED);
-	ck_assert_ptr_nonnull(strstr(err.msg, "not available on this platform"));
+	ck_assert_ptr_nonnull(strstr(err.msg, "propolis"));
+	ck_assert_str_ne(err.hint, "");
 	ck_assert_ptr_null(hv);
 	finish(&f);
 }
@@ -185,7 +186,64 @@ START_TEST(router__spec__what_can_not_be_done_is_named)
 	spec.firmware = FIRMWARE_UEFI;
 	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), E_UNSUPPORTED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "firmware uefi"));
+	ck_assert_ptr_nonnull(strstr(err.hint, "'bios'"));
 	finish(&f);
+}
+END_TEST
+
+/* A backend like those of illumos: vnic and UEFI, and reasons of its own. */
+static int
+no_names(struct hypervisor *hv, const struct vm_spec *spec, struct err *err)
+{
+	return spec->network.name != NULL ? err_set(err, E_PARAMS, "no names") : 0;
+}
+
+static const struct hv_lack vnic_lacks[] = {
+	{ HV_CAN_SUSPEND, "its server has no pause" },
+	{ 0, NULL },
+};
+static const struct hv_ops vnic_ops = { .backend = BACKEND_PROPOLIS,
+	.capabilities = HV_CAN_VNIC | HV_CAN_UEFI, .lacks = vnic_lacks, .check_spec = no_names };
+
+START_TEST(router__complete__what_is_left_out_is_the_backends)
+{
+	struct hypervisor illumos = { .ops = &vnic_ops };
+	struct vm_spec spec = { 0 };
+	struct fixture f;
+
+	setup(&f);
+	hv_complete_spec(f.hv, &spec);
+	ck_assert(!spec.network.present && spec.firmware == FIRMWARE_BIOS);
+	spec.firmware = FIRMWARE_DEFAULT;
+	hv_complete_spec(&illumos, &spec);
+	ck_assert(spec.network.present && spec.network.type == NETWORK_VNIC);
+	ck_assert_int_eq(spec.firmware, FIRMWARE_UEFI);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(router__spec__bios_and_user_refused_where_they_are_not)
+{
+	struct hypervisor illumos = { .ops = &vnic_ops };
+	char name[] = "web", link[] = "web0";
+	struct vm_spec spec = { .name = name, .firmware = FIRMWARE_BIOS,
+		.network = { .present = true, .type = NETWORK_VNIC } };
+	struct err err = ERR_INIT;
+
+	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), E_UNSUPPORTED);
+	ck_assert_ptr_nonnull(strstr(err.msg, "firmware bios, which the backend 'propolis'"));
+	ck_assert_ptr_nonnull(strstr(err.hint, "'uefi'"));
+	spec.firmware = FIRMWARE_UEFI;
+	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), 0);
+	spec.network.name = link;
+	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), E_PARAMS);
+	spec.network = (struct network_spec){ .present = true, .type = NETWORK_USER };
+	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), E_UNSUPPORTED);
+	ck_assert_ptr_nonnull(strstr(err.hint, "'vnic'"));
+	ck_assert_int_eq(hv_refuse(&vnic_ops, "web", HV_CAN_SUSPEND, &err), E_UNSUPPORTED);
+	ck_assert_str_eq(err.msg, "the machine 'web' asks for suspend, which the backend 'propolis' "
+				  "can not do: its server has no pause");
+	ck_assert_str_eq(err.object, "web");
 }
 END_TEST
 
@@ -198,7 +256,9 @@ main(void)
 	UNIT_CASE(s, noop__wrong_state__refused);
 	UNIT_CASE(s, noop__runtime__adopted_by_another);
 	UNIT_CASE(s, noop__close__pending_are_cancelled);
-	UNIT_CASE(s, router__propolis__not_of_this_platform);
+	UNIT_CASE(s, router__propolis__not_here_says_why);
+	UNIT_CASE(s, router__complete__what_is_left_out_is_the_backends);
+	UNIT_CASE(s, router__spec__bios_and_user_refused_where_they_are_not);
 	UNIT_CASE(s, router__spec__what_can_not_be_done_is_named);
 	return unit_main(s);
 }

@@ -266,8 +266,9 @@ START_TEST(openrpc__parameters__types_bounds_and_defaults)
 		    "{\"type\":\"integer\",\"minimum\":1,\"maximum\":255,"
 		    "\"description\":\"virtual processors\",\"default\":1}" },
 		{ "vm.create", "firmware",
-		    "{\"type\":\"string\",\"enum\":[\"bios\",\"uefi\"],"
-		    "\"description\":\"what starts the guest\",\"default\":\"bios\"}" },
+		    "{\"type\":\"string\",\"enum\":[\"default\",\"bios\",\"uefi\"],"
+		    "\"description\":\"what starts the guest; default: the backend's own\","
+		    "\"default\":\"default\"}" },
 		{ "vm.create", "memory",
 		    "{\"anyOf\":[{\"type\":\"number\",\"minimum\":16.0,\"maximum\":16777216.0},"
 		    "{\"type\":\"string\",\"pattern\":\"^[0-9]+(\\\\.[0-9]+)? "

@@ -198,6 +198,10 @@ START_TEST(argv__network__user_or_none)
 	json_object_put(nic);
 	ck_assert_uint_eq(count(&argv, "tcp:127.0.0.1:0-:22"), 1);
 	done(&argv);
+	spec.ssh = (struct ssh_spec){ .present = true, .port = 2222 };
+	argv = build(&spec, NULL, false, "tcg");
+	ck_assert_uint_eq(count(&argv, "tcp:127.0.0.1:0-:2222"), 1);
+	done(&argv);
 	spec.network = (struct network_spec){ .present = true, .type = NETWORK_NONE };
 	argv = build(&spec, NULL, false, "tcg");
 	ck_assert_uint_eq(count(&argv, "virtio-net"), 0);
@@ -215,10 +219,12 @@ START_TEST(monitor__usernet__the_port_of_ssh)
 	    "  TCP[HOST_FORWARD]  15       127.0.0.1 40001       10.0.2.15    80     0     0\r\n"
 	    "  TCP[HOST_FORWARD]  14       127.0.0.1 38471       10.0.2.15    22     0     0\r\n";
 
-	ck_assert_uint_eq(monitor_ssh_port(info), 38471);
-	ck_assert_uint_eq(monitor_ssh_port("nothing\n"), 0);
-	ck_assert_uint_eq(monitor_ssh_port(""), 0);
-	ck_assert_uint_eq(monitor_ssh_port(NULL), 0);
+	ck_assert_uint_eq(monitor_ssh_port(info, 22), 38471);
+	ck_assert_uint_eq(monitor_ssh_port(info, 80), 40001);
+	ck_assert_uint_eq(monitor_ssh_port(info, 2222), 0);
+	ck_assert_uint_eq(monitor_ssh_port("nothing\n", 22), 0);
+	ck_assert_uint_eq(monitor_ssh_port("", 22), 0);
+	ck_assert_uint_eq(monitor_ssh_port(NULL, 22), 0);
 }
 END_TEST
 

@@ -219,6 +219,7 @@ static void
 add_network(struct strings *argv, const struct qemu_plan *plan)
 {
 	const struct network_spec *network = &plan->config->spec->network;
+	CLEANUP_FREE char *forward = NULL;
 	json_object *netdev, *forwards;
 
 	if (network->present && network->type != NETWORK_USER)
@@ -226,7 +227,8 @@ add_network(struct strings *argv, const struct qemu_plan *plan)
 	netdev = object("type", TEXT, "user", "id", TEXT, "net0", NULL);
 	forwards = json_object_new_array();
 	/* Port 0: the kernel chooses a free one, and nobody else can have it meanwhile. */
-	json_object_array_add(forwards, object("str", TEXT, "tcp:127.0.0.1:0-:22", NULL));
+	forward = xasprintf("tcp:127.0.0.1:0-:%u", vm_spec_ssh_port(plan->config->spec));
+	json_object_array_add(forwards, object("str", TEXT, forward, NULL));
 	json_object_object_add(netdev, "hostfwd", forwards);
 	add_json(argv, "-netdev", netdev);
 	add_device(argv, "virtio-net-pci", "nic0", "0x3",

@@ -476,7 +476,7 @@ qemu_info(struct hypervisor *base)
 static const struct hv_ops qemu_ops = {
 	.backend = BACKEND_QEMU,
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_CONSOLE | HV_CAN_SSH |
-	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS,
+	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT,
 	.end_words = { "quit", "term", "kill" },
 	.available = qemu_available,
 	.info = qemu_info,

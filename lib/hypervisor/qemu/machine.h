@@ -109,7 +109,8 @@ void monitor_requery(struct machine *m); /* what is, and tell what changed */
 bool monitor_status(struct json_object *result, enum hv_run_state *ret_state);
 /* Asks for the forwarded ports; false: the machine has no user network, and fn is not called. */
 bool monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn);
-uint16_t monitor_ssh_port(const char *usernet); /* from "info usernet"; 0: none */
+/* Where the guest's port is forwarded from, by "info usernet"; 0: nowhere. */
+uint16_t monitor_ssh_port(const char *usernet, uint16_t guest_port);
 
 /* machine.c */
 int machine_attach(struct machine *m, pid_t pid, int pidfd, struct err *err); /* pidfd: taken */

@@ -156,7 +156,8 @@ on_usernet(void *arg, json_object *result, const struct err *err)
 	struct machine *m = arg;
 
 	if (err == NULL && m->phase == PHASE_ALIVE)
-		m->ssh_port = monitor_ssh_port(json_object_get_string(result));
+		m->ssh_port = monitor_ssh_port(
+			json_object_get_string(result), vm_spec_ssh_port(m->config->spec));
 }
 
 void
@@ -205,7 +206,7 @@ number_at(const char *line, unsigned n)
 
 /* "  TCP[HOST_FORWARD]  14  127.0.0.1 38471  10.0.2.15  22  0  0" */
 uint16_t
-monitor_ssh_port(const char *usernet)
+monitor_ssh_port(const char *usernet, uint16_t guest_port)
 {
 	enum { PORT = 3, GUEST_PORT = 5 };
 	const char *line = usernet;
@@ -214,7 +215,7 @@ monitor_ssh_port(const char *usernet)
 		const char *text = line + strspn(line, " \n");
 		uint64_t port = number_at(text, PORT);
 
-		if (str_starts(text, "TCP[HOST_FORWARD] ") && number_at(text, GUEST_PORT) == 22 &&
+		if (str_starts(text, "TCP[HOST_FORWARD] ") && number_at(text, GUEST_PORT) == guest_port &&
 		    port <= UINT16_MAX)
 			return (uint16_t)port;
 		line = strchr(text, '\n');

@@ -184,7 +184,8 @@ on_usernet(void *arg, json_object *result, const struct err *err)
 	struct machine *m = arg;
 
 	if (err == NULL)
-		m->ssh_port = monitor_ssh_port(json_object_get_string(result));
+		m->ssh_port = monitor_ssh_port(
+			json_object_get_string(result), vm_spec_ssh_port(m->config->spec));
 	one_reply(m, err);
 }
 
