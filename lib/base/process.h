@@ -87,6 +87,7 @@ struct process_output {
 	void (*heard)(void *arg, const char *data, size_t len);
 	void *heard_arg;
 	const char *name; /* how errors call the program; NULL: by argv[0] */
+	const char *const *envp; /* NULL: ours */
 	/* Found. */
 	char *out; /* owned, zero terminated */
 	size_t out_len;

@@ -25,6 +25,7 @@ enum { ERR_TEXT_MAX = 4096, READ_CHUNK = 16384, GRACE_MS = 200 };
 
 struct run {
 	const char *name;
+	const char *const *envp;
 	const char *input;
 	size_t input_left;
 	size_t out_max;
@@ -141,7 +142,8 @@ start(struct run *run, const char *const *argv, const struct process_limits *lim
 {
 	CLEANUP_FD int in = -1, out = -1, err_fd = -1;
 	int in_pair[2], out_pipe[2], err_pipe[2];
-	struct process_spec spec = { .argv = argv, .limits = limits, .new_session = true };
+	struct process_spec spec = { .argv = argv, .envp = run->envp, .limits = limits,
+		.new_session = true };
 	int rc;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in_pair) < 0)
@@ -194,6 +196,7 @@ process_run(const char *const *argv, const void *input, size_t input_len, size_t
 	size_t over;
 	int rc;
 
+	run.envp = ret_output->envp;
 	run.name = ret_output->name != NULL ? ret_output->name : fs_basename(argv[0]);
 	rc = start(&run, argv, limits, err);
 	while (rc == 0 && (run.pidfd >= 0 || run.out >= 0 || run.err_fd >= 0))

@@ -10,6 +10,7 @@
 #include "lib/hypervisor/hypervisor.h"
 
 struct job;
+struct vm_spec;
 
 /* What a machine is on an illumos host: a zone of the brand "vmm", one or two VNICs, a clone of
  * its image's zvol.  All by zonecfg, zoneadm, dladm, zfs, dd, arp, found in PATH and, for who is
@@ -32,13 +33,28 @@ struct host_machine {
 	const struct hv_propolis_config *config; /* borrowed for the daemon's life */
 	struct host_names names;
 	char *id, *uuid, *name, *mac;
+	char *dir;	     /* hv_config.dir: what is written on the way is there */
 	bool has_nic;	     /* network vnic; else none */
 	char *over;	     /* the link that the guest's VNIC is over: network.link, else config->vnic_link */
 	uint64_t disk_bytes; /* 0: as the image */
+	struct host_imports *imports; /* borrowed; set by whoever made it; NULL: nobody else imports */
+	struct err refused;  /* code 0, or why host_prepare refuses it: what host_check_names says */
 };
 struct host_machine *host_machine_copy(const struct hv_propolis_config *config,
     const struct hv_config *machine);
 void host_machine_destroy(struct host_machine *m);
+
+/* Which links are asked for, by the rules of illumos: E_PARAMS, before anything is made.  Any
+ * thread. */
+int host_check_names(const struct hv_propolis_config *config, const struct vm_spec *spec,
+    struct err *err);
+int host_check_config(const struct hv_propolis_config *config, struct err *err);
+
+/* Images that are being made into zvols: of one at a time, the others wait for it.  One for all
+ * machines of a hypervisor; outlives their jobs. */
+struct host_imports;
+struct host_imports *host_imports_create(void);
+void host_imports_destroy(struct host_imports *imports);
 
 /* The tools and the zone that we are in: E_UNSUPPORTED names what is missing.  Cheap; loop. */
 int host_available(const struct hv_propolis_config *config, struct err *err);
