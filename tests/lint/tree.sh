@@ -25,7 +25,7 @@ grep_in() { # PATTERN PATHSPEC...
 }
 
 no_licence() {
-    git ls-files '*.c' '*.h' '*.py' '*.sh' 'scripts/*' '.ci/*' \
+    git ls-files '*.c' '*.h' '*.py' '*.sh' 'scripts/*' '.ci/*' 'smf/*' ':!smf/*.xml' \
         'tests/guest/*' ':!*/meson.build' |
         while read -r file; do
             head -n 2 "$file" | grep -q 'SPDX-License-Identifier: MPL-2.0' || echo "$file"
