@@ -2,7 +2,6 @@
 #include "client/conn.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <json-c/json.h>
 #include <poll.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 
 enum {
 	FDS_A_MESSAGE = 253, /* SCM_MAX_FD of Linux */
@@ -26,16 +26,17 @@ enum {
 static int
 fill_address(const char *path, struct sockaddr_un *addr, int *ret_dir, struct err *err)
 {
-	CLEANUP_FREE char *dir = NULL, *short_path = NULL;
+	CLEANUP_FREE char *dir = NULL, *alias = NULL, *short_path = NULL;
 	const char *use = path;
 
 	addr->sun_family = AF_UNIX;
 	if (strlen(path) > FS_SOCKET_PATH_MAX) {
 		dir = fs_dirname(path);
-		*ret_dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (*ret_dir < 0)
+		*ret_dir = platform_folder_alias(dir, &alias);
+		if (*ret_dir < 0 && errno != ENAMETOOLONG)
 			return E_NO_DAEMON;
-		use = short_path = xasprintf("/proc/self/fd/%d/%s", *ret_dir, fs_basename(path));
+		if (alias != NULL)
+			use = short_path = fs_join(alias, fs_basename(path));
 		if (strlen(use) > FS_SOCKET_PATH_MAX)
 			return err_set(err, E_NO_DAEMON, "the socket path '%s' is too long", path);
 	}
@@ -68,7 +69,7 @@ conn_open(const char *path, struct conn *ret_conn, struct err *err)
 		errno = e;
 		return E_NO_DAEMON;
 	}
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	fs_unblock(fd);
 	*ret_conn = (struct conn){ .fd = TAKE_FD(fd) };
 	return 0;
 }

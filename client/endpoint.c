@@ -13,6 +13,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/process.h"
 
 enum {
@@ -97,13 +98,10 @@ static char *
 find_vmmd(void)
 {
 	static const char *const beside[] = { "vmmd", "../sbin/vmmd", "../daemon/vmmd" };
-	char self[4096];
-	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	CLEANUP_FREE char *dir = NULL;
+	CLEANUP_FREE char *self = platform_own_path(), *dir = NULL;
 
-	if (len <= 0)
+	if (self == NULL)
 		return find_in_path("vmmd");
-	self[len] = '\0';
 	dir = fs_dirname(self);
 	for (size_t i = 0; i < ARRAY_LEN(beside); i++) {
 		CLEANUP_FREE char *file = fs_join(dir, beside[i]);
@@ -229,7 +227,7 @@ endpoint_open(const char *socket, bool start, struct conn *ret_conn, struct err 
 {
 	const char *named = socket != NULL ? socket : environment("VMCTL_SOCKET");
 	const char *forbidden = environment("VMCTL_NO_AUTOSTART");
-	CLEANUP_FREE char *user = NULL;
+	CLEANUP_FREE char *user = NULL, *system = fs_join(platform_runtime_dir, "vmmd.sock");
 	struct err problem = ERR_INIT;
 
 	if (named != NULL)
@@ -237,7 +235,7 @@ endpoint_open(const char *socket, bool start, struct conn *ret_conn, struct err 
 	user = endpoint_user_socket();
 	if (user != NULL && conn_open(user, ret_conn, &problem) == 0)
 		return 0;
-	if (conn_open(ENDPOINT_SYSTEM_SOCKET, ret_conn, &problem) == 0)
+	if (conn_open(system, ret_conn, &problem) == 0)
 		return 0;
 	if (problem.code != E_OK) {
 		if (err != NULL)

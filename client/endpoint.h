@@ -13,7 +13,6 @@
 char *endpoint_user_socket(void);
 char *endpoint_log_path(void);
 char *endpoint_config_path(const char *name); /* a file of the user's own configuration */
-#define ENDPOINT_SYSTEM_SOCKET "/run/vmm/vmmd.sock"
 
 /* Tries `socket` (the flag), VMCTL_SOCKET, the user's socket, the system's; the first two are
  * answers, not suggestions.  start: when there is none and none was named, start vmmd in the

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "lib/base/fs.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 #include "lib/model/field.h"
 #include "lib/vmfile/settings.h"
@@ -186,7 +186,8 @@ settle_paths(struct config *c, struct settings *s, struct err *err)
 	if (s->runtime_dir != NULL)
 		c->runtime_dir = fs_expand(s->runtime_dir, NULL);
 	else
-		c->runtime_dir = c->system ? xstrdup("/run/vmm") : xdg("XDG_RUNTIME_DIR", NULL, "vmm");
+		c->runtime_dir =
+		    c->system ? xstrdup(platform_runtime_dir) : xdg("XDG_RUNTIME_DIR", NULL, "vmm");
 	if (c->runtime_dir == NULL)
 		c->runtime_dir = fs_join(c->data_dir, "run");
 	c->socket = s->socket != NULL ? fs_expand(s->socket, NULL) : fs_join(c->runtime_dir, "vmmd.sock");
@@ -197,13 +198,9 @@ settle_paths(struct config *c, struct settings *s, struct err *err)
 static char *
 own_folder(void)
 {
-	char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	CLEANUP_FREE char *path = platform_own_path();
 
-	if (n <= 0)
-		return xstrdup(".");
-	path[n] = '\0';
-	return fs_dirname(path);
+	return path != NULL ? fs_dirname(path) : xstrdup(".");
 }
 
 /* Beside us in a build tree, else where `meson install` puts it. */

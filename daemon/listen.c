@@ -16,6 +16,7 @@
 #include "daemon/wire.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 
 static int
 refuse(struct err *err, enum err_code code, const char *path, const char *what, const char *hint)
@@ -161,7 +162,7 @@ listen_at(const struct server_options *options, struct server *server, struct er
 		return err_errno(err, E_IO, errno, "can not open the folder of '%s'", path);
 	rc = check_folder(dir, path, err);
 	/* Two daemons at once: only one may find the old socket dead, and replace it. */
-	if (rc == 0 && flock(dir, LOCK_EX) != 0)
+	if (rc == 0 && platform_lock(dir, true) != 0)
 		rc = err_errno(err, E_IO, errno, "can not lock the folder of '%s'", path);
 	if (rc == 0)
 		rc = clear_place(dir, name, &addr, path, err);

@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "daemon/config.h"
@@ -22,6 +21,7 @@
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
 #include "lib/provision/provision.h"
@@ -547,7 +547,7 @@ guest_run(struct operation *op, struct err *err)
 	d->wait_cloud_init = vm->spec.cloud_init.present;
 	d->may_strip = d->wait_cloud_init && !vm->seed_stripped && vm->seed_instance != NULL;
 	d->seed = seed_work_create(vm);
-	d->ack_fd = eventfd(0, EFD_CLOEXEC);
+	d->ack_fd = platform_event_fd();
 	if (d->args.steps && vm->spec.provision.count > 0) {
 		vm->provision = PROVISION_RUNNING;
 		if (vm_commit(vm, err) != 0)

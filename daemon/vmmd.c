@@ -27,6 +27,7 @@
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
@@ -56,7 +57,7 @@ take_lock(struct vmmd *vmmd, struct err *err)
 	vmmd->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (vmmd->lock_fd < 0)
 		return err_errno(err, E_IO, errno, "can not open '%s'", path);
-	for (uint64_t begin = clock_ms(); flock(vmmd->lock_fd, LOCK_EX | LOCK_NB) < 0;) {
+	for (uint64_t begin = clock_ms(); platform_lock(vmmd->lock_fd, false) < 0;) {
 		n = pread(vmmd->lock_fd, text, sizeof(text) - 1, 0);
 		text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
 		/* A child of a vmmd that was killed holds its descriptors until it executes. */

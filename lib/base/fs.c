@@ -4,18 +4,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
 
@@ -286,12 +285,12 @@ copy_ranges(int from, int to, off_t size, struct job *job, const char *name, con
 	off_t at = 0, end;
 
 	while (at < size) {
-		off_t data = lseek(from, at, SEEK_DATA);
+		off_t data = lseek(from, at, PLATFORM_SEEK_DATA);
 
 		if (data < 0 && errno == ENXIO)
 			break;
 		at = data >= 0 ? data : at;
-		end = lseek(from, at, SEEK_HOLE);
+		end = lseek(from, at, PLATFORM_SEEK_HOLE);
 		if (end < 0 || end > size)
 			end = size;
 		while (at < end) {
@@ -330,7 +329,7 @@ fs_copy_into(int from_fd, const char *from_name, int to_fd, const char *to_name,
 		return err_errno(err, E_IO, errno, "can not read '%s'", from_name);
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, E_IO, "'%s' is not a regular file", from_name);
-	if (ioctl(to_fd, FICLONE, from_fd) < 0)
+	if (!platform_clone(to_fd, from_fd))
 		rc = copy_ranges(from_fd, to_fd, st.st_size, job, from_name, to_name, err);
 	if (rc == 0 && fsync(to_fd) < 0)
 		rc = err_errno(err, E_IO, errno, "can not write '%s'", to_name);

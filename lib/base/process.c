@@ -18,6 +18,7 @@
 
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/process_platform.h"
 #include "lib/base/str.h"
 
@@ -84,7 +85,7 @@ process_find_ours(const char *name, const char *variable, const char *source_fol
 	} places[] = { { ".", "" }, { "..", source_folder }, { "../..", source_folder },
 		{ "../libexec/vmm", "" } };
 	const char *given = getenv(variable);
-	CLEANUP_FREE char *own = process_own_path(), *here = own != NULL ? fs_dirname(own) : NULL;
+	CLEANUP_FREE char *own = platform_own_path(), *here = own != NULL ? fs_dirname(own) : NULL;
 	CLEANUP_FREE char *installed = xasprintf(VMM_LIBEXECDIR "/%s", name);
 
 	if (given != NULL)

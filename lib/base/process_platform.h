@@ -9,7 +9,6 @@
 /* What process.c asks of the system's own file (process_linux.c). */
 
 int process_pidfd(pid_t pid); /* -1 with errno */
-char *process_own_path(void);  /* owned path of the program that runs; NULL: unknown */
 /* Marks every descriptor from `first` on to be closed by exec.  Async-signal-safe. */
 void process_close_on_exec_from(int first);
 /* How an ended child ended; reaps it.  False: not our child, or (without wait) not ended yet. */

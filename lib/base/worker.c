@@ -11,12 +11,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 
 struct job {
 	TAILQ_ENTRY(job) all;	  /* every job not yet done; loop thread only */
@@ -173,7 +173,7 @@ worker_submit(struct worker_pool *pool, const char *name, job_run_fn *run, job_d
 	job->data = data;
 	if (deadline_ms > 0) /* before a worker can see it */
 		job->deadline_at_ms = clock_ms() + deadline_ms;
-	job->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	job->cancel_fd = platform_event_fd();
 	if (job->cancel_fd < 0) {
 		free(job);
 		return err_errno(err, E_LIMIT, errno, "can not start '%s'", name);

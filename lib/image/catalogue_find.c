@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MPL-2.0
  *
  * Where the catalogue's files are, and what a name in it means. */
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 #include "lib/image/catalogue.h"
 
@@ -20,16 +19,13 @@ catalogue_shipped(void)
 	static const char *const places[] = { "../lib/catalogue.yaml", "../../lib/catalogue.yaml",
 		"../share/vmm/catalogue.yaml" };
 	const char *given = getenv("VMM_CATALOGUE");
-	CLEANUP_FREE char *folder = NULL;
-	char self[PATH_MAX];
-	ssize_t len;
+	CLEANUP_FREE char *self = NULL, *folder = NULL;
 
 	if (given != NULL && given[0] != '\0')
 		return xstrdup(given);
-	len = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	self[len > 0 ? len : 0] = '\0';
-	folder = fs_dirname(self);
-	for (size_t i = 0; len > 0 && i < ARRAY_LEN(places); i++) {
+	self = platform_own_path();
+	folder = self != NULL ? fs_dirname(self) : NULL;
+	for (size_t i = 0; folder != NULL && i < ARRAY_LEN(places); i++) {
 		CLEANUP_FREE char *path = fs_join(folder, places[i]);
 
 		if (fs_exists(path))

@@ -24,6 +24,7 @@
 #include "lib/base/log.h"
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/base/stream.h"
@@ -184,7 +185,7 @@ order_file(const struct fetch_order *order, struct err *err)
 	json_object *doc = fields_encode(fetch_order_fields, order);
 	const char *shared = json_object_to_json_string_ext(doc, JSON_TEXT_FLAGS);
 	size_t len = strlen(shared);
-	int fd = memfd_create("order", MFD_CLOEXEC);
+	int fd = platform_memory_file();
 
 	if (fd < 0 || fs_write_all(fd, shared, len) < 0 || lseek(fd, 0, SEEK_SET) < 0) {
 		err_errno(err, E_LIMIT, errno, "can not write an order for vmm-fetch");

@@ -21,6 +21,7 @@
 #include "lib/base/json.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/image/fetches.h"
@@ -98,7 +99,6 @@ part_close_files(struct part *part)
 		close(TAKE_FD(part->spool_fd));
 }
 
-/* A lease for reading is given only while nobody has the file open for writing. */
 int
 part_check_quiet(int fd, bool patient, struct err *err)
 {
@@ -106,12 +106,8 @@ part_check_quiet(int fd, bool patient, struct err *err)
 
 	/* Another thread may be between fork and exec, where it has all that we had. */
 	for (int i = 0; i < (patient ? QUIET_TRIES : 1); i++) {
-		if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
-			fcntl(fd, F_SETLEASE, F_UNLCK);
+		if (!platform_has_writers(fd))
 			return 0;
-		}
-		if (errno != EAGAIN)
-			return 0; /* this file system has no leases */
 		if (patient)
 			nanosleep(&pause, NULL);
 	}

@@ -6,11 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +17,7 @@
 #include "lib/base/digest.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 #include "lib/base/worker.h"
 
@@ -154,7 +153,7 @@ pass(struct take *take, struct job *job, int from, int to, uint64_t size)
 	int rc = 0;
 
 	while (rc == 0 && at < size) {
-		off_t data = lseek(from, (off_t)at, SEEK_DATA), end;
+		off_t data = lseek(from, (off_t)at, PLATFORM_SEEK_DATA), end;
 		uint64_t hole_end = data >= 0 ? (uint64_t)data : errno == ENXIO ? size : at;
 
 		if (hole_end > size)
@@ -163,7 +162,7 @@ pass(struct take *take, struct job *job, int from, int to, uint64_t size)
 		at = hole_end;
 		if (rc != 0 || at == size)
 			break;
-		end = lseek(from, (off_t)at, SEEK_HOLE);
+		end = lseek(from, (off_t)at, PLATFORM_SEEK_HOLE);
 		if (end < 0 || (uint64_t)end > size)
 			end = (off_t)size;
 		rc = pass_data(take, job, digest, from, to, at, (uint64_t)end);
@@ -185,7 +184,7 @@ copy(struct take *take, struct job *job, int to, const struct stat *st)
 	uint64_t size = (uint64_t)st->st_size, need = (uint64_t)st->st_blocks * 512, room;
 	int rc;
 
-	if (ioctl(to, FICLONE, take->fd) == 0)
+	if (platform_clone(to, take->fd))
 		return pass(take, job, to, -1, size);
 	if (need > size)
 		need = size;

@@ -4,10 +4,10 @@
 #include "lib/image/reference.h"
 #include "lib/image/fetcher/http.h"
 
+#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "lib/base/json.h"
@@ -250,7 +250,7 @@ http_back_off(struct http *http, unsigned attempt, uint64_t retry_after_ms, cons
 	if (wait_ms > BACK_OFF_MAX_MS)
 		wait_ms = BACK_OFF_MAX_MS;
 	/* Between three quarters and all of it, so that many do not come back together. */
-	if (getrandom(&dice, sizeof(dice), GRND_NONBLOCK) == sizeof(dice))
+	if (RAND_bytes((unsigned char *)&dice, sizeof(dice)) == 1)
 		wait_ms -= wait_ms / 4 * dice / UINT16_MAX;
 	if (retry_after_ms > wait_ms)
 		wait_ms = retry_after_ms < RETRY_AFTER_MAX_MS ? retry_after_ms : RETRY_AFTER_MAX_MS;

@@ -3,13 +3,11 @@
  * vmm-fetch: fetches one image, or pushes one (order.h).  vmmd starts it with an order and a file
  * to fill; it gives up what it does not need before it speaks to any server. */
 #include <errno.h>
-#include <grp.h>
 #include <json-c/json.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +16,7 @@
 #include "lib/base/jail.h"
 #include "lib/base/json.h"
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 #include "lib/image/fetcher/event.h"
 #include "lib/image/fetcher/http.h"
@@ -91,17 +90,12 @@ give_up(const struct fetch_order *order, struct err *err)
 	umask(077);
 	if (setrlimit(RLIMIT_CORE, &core) < 0)
 		return err_errno(err, E_FAILED, errno, "can not forbid core dumps");
-	if (order->drop &&
-	    (setgroups(0, NULL) < 0 ||
-		setresgid((gid_t)order->gid, (gid_t)order->gid, (gid_t)order->gid) < 0 ||
-		setresuid((uid_t)order->uid, (uid_t)order->uid, (uid_t)order->uid) < 0))
+	if (order->drop && platform_become((uid_t)order->uid, (gid_t)order->gid) < 0)
 		return err_errno(err, E_PERMISSION, errno, "can not become user %llu",
 		    (unsigned long long)order->uid);
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	/* After the change of user, which would forget a part of it. */
+	if (platform_confine_self() < 0)
 		return err_errno(err, E_FAILED, errno, "can not give up privileges");
-	/* After the change of user, which would forget it. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		return err_errno(err, E_FAILED, errno, "can not watch the daemon");
 	if ((uint64_t)getppid() != order->parent)
 		return err_set(err, E_CANCELLED, "the daemon is gone");
 	return 0;

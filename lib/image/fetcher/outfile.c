@@ -2,9 +2,9 @@
  *
  * Files that are written from one end to the other. */
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
+#include "lib/base/platform.h"
 #include "lib/image/fetcher/sink_parts.h"
 
 enum { SEND_BYTES = 8 << 20 }; /* to the disk at once */
@@ -12,9 +12,7 @@ enum { SEND_BYTES = 8 << 20 }; /* to the disk at once */
 static bool
 set_direct(struct outfile *file, bool on)
 {
-	int flags = fcntl(file->fd, F_GETFL);
-
-	if (flags < 0 || fcntl(file->fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT) < 0)
+	if (!platform_direct(file->fd, on))
 		return false;
 	file->direct = on;
 	return true;
@@ -48,7 +46,7 @@ outfile_write(struct outfile *file, const void *data, size_t len, uint64_t at)
 	}
 	/* Early, so that the last sync is short. */
 	if (file->unsent >= SEND_BYTES) {
-		sync_file_range(file->fd, 0, (off_t)at, SYNC_FILE_RANGE_WRITE);
+		platform_write_back(file->fd, (off_t)at);
 		file->unsent = 0;
 	}
 	return 0;

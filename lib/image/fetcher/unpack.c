@@ -7,7 +7,6 @@
 
 #include <bzlib.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <lzma.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include <zstd_errors.h>
 
 #include "lib/base/mem.h"
+#include "lib/base/platform.h"
 #include "lib/base/str.h"
 
 enum {
@@ -71,7 +71,7 @@ map_region(struct unpack *u, size_t size)
 		return NULL;
 	at = (off_t)(u->at + i * stride);
 	/* The room first: without it a write would end the process. */
-	if (fallocate(u->fd, 0, at, (off_t)size) < 0 &&
+	if (!platform_reserve(u->fd, at, (off_t)size) &&
 	    (errno != EOPNOTSUPP || ftruncate(u->fd, at + (off_t)size) < 0)) {
 		err_errno(&u->err, E_IO, errno, "can not make room to unpack the image");
 		return NULL;
@@ -82,7 +82,7 @@ map_region(struct unpack *u, size_t size)
 		return NULL;
 	}
 	/* Page by page: with what is read or mapped ahead, there would be many more. */
-	madvise(data, size, MADV_RANDOM);
+	posix_madvise(data, size, POSIX_MADV_RANDOM);
 	u->regions[i] = (struct region){ .data = data, .len = size };
 	return data;
 }
@@ -123,7 +123,7 @@ trim(struct unpack *u, size_t made)
 	u->untrimmed = 0;
 	for (size_t i = 0; i < REGIONS_MAX; i++)
 		if (u->regions[i].data != NULL)
-			madvise(u->regions[i].data, u->regions[i].len, MADV_DONTNEED);
+			platform_page_out(u->regions[i].data, u->regions[i].len);
 }
 
 /* ---- the libraries ---- */
