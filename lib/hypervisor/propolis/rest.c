@@ -9,7 +9,6 @@
 #include "lib/hypervisor/propolis/rest.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/http.h>
@@ -26,19 +25,24 @@
 #include "lib/base/str.h"
 #include "lib/hypervisor/propolis/wire.h"
 
-enum { BODY_MAX = 4 << 20, HEADERS_MAX = 64 << 10, STATUS_NO_CONTENT = 204 };
+enum {
+	ANSWER_MAX = 4 << 20,
+	REQUEST_MAX = 1 << 20,
+	HEADERS_MAX = 64 << 10,
+	STATUS_NO_CONTENT = 204
+};
 
 struct rest_request {
 	TAILQ_ENTRY(rest_request) entry;
 	struct rest *rest; /* NULL: it ended, `done` runs */
-	char *label;	   /* "PUT /instance" */
+	char *label;       /* "PUT /instance" */
 	int expect;
 	uint64_t timeout_ms;
 	rest_done_fn *done;
 	void *arg;
 	struct evhttp_connection *connection;
 	struct timer *timer;
-	bool settled; /* one of the following is known */
+	bool settled;   /* one of the following is known */
 	struct err err; /* no whole answer: why */
 	int status;
 	struct sbuf text;
@@ -68,6 +72,24 @@ rest_create(struct loop *loop, const char *host, uint16_t port)
 	return rest;
 }
 
+static struct evbuffer *
+output_of(struct evhttp_connection *connection)
+{
+	return bufferevent_get_output(evhttp_connection_get_bufferevent(connection));
+}
+
+/* A server may refuse before it read the whole request.  libevent finds its answer only with this
+ * flag; but with it, it never tells the end of a connection within the answer.  So the flag goes
+ * when all is sent. */
+static void
+on_sent(struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+	struct rest_request *request = arg;
+
+	if (info->n_deleted > 0 && evbuffer_get_length(output) == 0)
+		evhttp_connection_set_flags(request->connection, 0);
+}
+
 /* Takes it off the list and ends its connection; the words stay. */
 static void
 detach(struct rest_request *request)
@@ -75,8 +97,10 @@ detach(struct rest_request *request)
 	TAILQ_REMOVE(&request->rest->requests, request, entry);
 	request->rest = NULL;
 	timer_destroy(TAKE(request->timer));
-	if (request->connection != NULL)
-		evhttp_connection_free(TAKE(request->connection));
+	if (request->connection == NULL)
+		return;
+	evbuffer_remove_cb(output_of(request->connection), on_sent, request);
+	evhttp_connection_free(TAKE(request->connection));
 }
 
 static void
@@ -106,8 +130,8 @@ judge(const struct rest_request *request, struct rest_reply *reply, struct wire_
 	reply->message = words->message;
 	reply->error_code = words->error_code;
 	if (request->status != request->expect)
-		return wire_refusal(err, request->label, request->status, words,
-		    request->text.data, request->text.len);
+		return wire_refusal(err, request->label, request->status, words, request->text.data,
+		    request->text.len);
 	if (request->status == STATUS_NO_CONTENT)
 		return 0;
 	if (request->text.len == 0)
@@ -165,8 +189,10 @@ on_problem(enum evhttp_request_error problem, void *arg)
 	if (request->settled || problem == EVREQ_HTTP_REQUEST_CANCEL)
 		return;
 	if (problem == EVREQ_HTTP_DATA_TOO_LONG)
-		err_set(&request->err, E_LIMIT, "%s: the answer of %s is larger than %d MiB",
-		    request->label, peer, BODY_MAX >> 20);
+		/* libevent says the same of chunks that are none. */
+		err_set(&request->err, E_LIMIT,
+		    "%s: the answer of %s is larger than %d MiB, or broken", request->label, peer,
+		    ANSWER_MAX >> 20);
 	else if (problem == EVREQ_HTTP_INVALID_HEADER)
 		err_set(&request->err, E_NETWORK, "%s: the answer of %s is not HTTP",
 		    request->label, peer);
@@ -181,14 +207,14 @@ static void
 on_answer(struct evhttp_request *answer, void *arg)
 {
 	struct rest_request *request = arg;
-	int errno_value = errno, status;
+	int status;
 
 	if (request->settled)
 		return;
 	status = answer != NULL ? evhttp_request_get_response_code(answer) : 0;
 	if (status == 0) {
-		err_errno(&request->err, E_NETWORK, errno_value, "%s: nobody answers at %s",
-		    request->label, request->rest->peer.text);
+		err_set(&request->err, E_NETWORK, "%s: nobody answers at %s", request->label,
+		    request->rest->peer.text);
 	} else {
 		struct evbuffer *body = evhttp_request_get_input_buffer(answer);
 		size_t len = evbuffer_get_length(body);
@@ -219,7 +245,7 @@ method_of(const char *name)
 }
 
 static struct evhttp_request *
-compose(struct rest_request *request, struct json_object *body)
+compose(struct rest_request *request, const char *body)
 {
 	struct evhttp_request *http = evhttp_request_new(on_answer, request);
 	struct evkeyvalq *headers;
@@ -233,44 +259,50 @@ compose(struct rest_request *request, struct json_object *body)
 	evhttp_add_header(headers, "Accept", "application/json");
 	evhttp_add_header(headers, "api-version", PROPOLIS_API_VERSION);
 	if (body != NULL) {
-		const char *text = json_object_to_json_string_ext(
-		    body, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-
 		/* libevent tells no length for GET. */
-		snprintf(number, sizeof(number), "%zu", strlen(text));
+		snprintf(number, sizeof(number), "%zu", strlen(body));
 		evhttp_add_header(headers, "Content-Type", "application/json");
 		evhttp_add_header(headers, "Content-Length", number);
-		evbuffer_add(evhttp_request_get_output_buffer(http), text, strlen(text));
+		evbuffer_add(evhttp_request_get_output_buffer(http), body, strlen(body));
 	}
 	return http;
 }
 
-static void
+static int
 dispatch(struct rest_request *request, const struct rest_call *call)
 {
 	/* Later than our own deadline, which is the one that counts. */
 	struct timeval patience = { .tv_sec = (time_t)(call->timeout_ms / 1000 + 60) };
 	struct rest *rest = request->rest;
-	struct evhttp_connection *connection = evhttp_connection_base_new(
-	    loop_event_base(rest->loop), NULL, rest->host, rest->port);
+	const char *body = call->body == NULL
+			       ? NULL
+			       : json_object_to_json_string_ext(call->body,
+				     JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+	struct evhttp_connection *connection;
 	evutil_socket_t fd;
 
+	if (body != NULL && strlen(body) > REQUEST_MAX)
+		return err_set(&request->err, E_LIMIT,
+		    "%s: a request of %zu bytes; propolis-server takes up to %d", request->label,
+		    strlen(body), REQUEST_MAX);
+	connection =
+	    evhttp_connection_base_new(loop_event_base(rest->loop), NULL, rest->host, rest->port);
 	assert(connection != NULL);
 	request->connection = connection;
 	evhttp_connection_set_timeout_tv(connection, &patience);
-	evhttp_connection_set_max_body_size(connection, BODY_MAX);
+	evhttp_connection_set_max_body_size(connection, ANSWER_MAX);
 	evhttp_connection_set_max_headers_size(connection, HEADERS_MAX);
-	/* A large body may be refused before it was read. */
 	evhttp_connection_set_flags(connection, EVHTTP_CON_READ_ON_WRITE_ERROR);
-	if (evhttp_make_request(connection, compose(request, call->body), method_of(call->method),
-		call->path) != 0 && !request->settled) {
-		err_set(&request->err, E_NETWORK, "%s: can not be sent to %s", request->label,
-		    rest->peer.text);
-		settle(request);
-	}
+	evbuffer_add_cb(output_of(connection), on_sent, request);
+	if (evhttp_make_request(
+		connection, compose(request, body), method_of(call->method), call->path) != 0 &&
+	    !request->settled)
+		return err_set(&request->err, E_NETWORK, "%s: can not be sent to %s",
+		    request->label, rest->peer.text);
 	fd = bufferevent_getfd(evhttp_connection_get_bufferevent(connection));
 	if (fd >= 0)
 		evutil_make_socket_closeonexec(fd);
+	return 0;
 }
 
 struct rest_request *
@@ -281,8 +313,8 @@ rest_call(struct rest *rest, const struct rest_call *call)
 	loop_assert(rest->loop);
 	assert(!rest->dying && call->timeout_ms > 0 && call->done != NULL);
 	request->rest = rest;
-	request->label = xasprintf(
-	    "%s %.*s", call->method, (int)strcspn(call->path, "?"), call->path);
+	request->label =
+	    xasprintf("%s %.*s", call->method, (int)strcspn(call->path, "?"), call->path);
 	request->expect = call->expect;
 	request->timeout_ms = call->timeout_ms;
 	request->done = call->done;
@@ -290,12 +322,9 @@ rest_call(struct rest *rest, const struct rest_call *call)
 	request->timer = timer_create_on(rest->loop, on_timer, request);
 	TAILQ_INSERT_TAIL(&rest->requests, request, entry);
 	timer_arm(request->timer, call->timeout_ms);
-	if (rest->unusable.code != E_OK) {
-		request->err = rest->unusable;
+	request->err = rest->unusable;
+	if (request->err.code != E_OK || dispatch(request, call) != 0)
 		settle(request);
-	} else {
-		dispatch(request, call);
-	}
 	return request;
 }
 

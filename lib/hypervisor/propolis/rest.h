@@ -35,7 +35,8 @@ struct rest_reply { /* borrowed for the call */
  *   E_NETWORK  nobody listens, the connection broke before or within the answer, or what came is
  *              not HTTP (status 0)
  *   E_TIMEOUT  no whole answer in time (status 0)
- *   E_LIMIT    the answer is larger than 4 MiB
+ *   E_LIMIT    the answer is larger than 4 MiB, or its chunks are none; or the request is larger
+ *              than the 1 MiB that propolis-server takes: then nothing was sent
  *   E_FAILED   another status: "PUT /instance was answered with 409: <message>"; `reply` has it
  *   E_IO       the expected status with a body that is not JSON
  * The callback may destroy the whole rest (not from within rest_destroy); the request is gone. */
