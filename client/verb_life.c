@@ -16,12 +16,12 @@ print_line(const struct vmctl *ctl, const char *word, struct json_object *vm)
 {
 	struct json_object *ssh = json_member(vm, "ssh");
 	const char *how = json_string(vm, "how"), *id = json_string(vm, "id");
-	const char *name = json_string(vm, "name");
+	const char *name = json_string(vm, "name"), *by = json_string(vm, "by");
 	struct sbuf text = { 0 };
 
 	sbuf_addf(&text, "%s '%s' (%s", word, name != NULL ? name : "?", id != NULL ? id : "?");
-	if (how != NULL && !str_eq(how, "graceful"))
-		sbuf_addf(&text, ", %s", how);
+	if (how != NULL && (!str_eq(how, "graceful") || str_eq(by, "ssh")))
+		sbuf_addf(&text, ", %s%s%s", how, by != NULL ? " by " : "", by != NULL ? by : "");
 	if (str_eq(word, "started") && json_int(ssh, "port") > 0)
 		sbuf_addf(&text, ", ssh port %lld", (long long)json_int(ssh, "port"));
 	sbuf_addc(&text, ')');

@@ -26,7 +26,7 @@ struct start_data {
 	bool begun; /* the life cycle says starting */
 };
 
-enum { SETTLE_MS = 15000, KILL_MS = 10000 };
+enum { SETTLE_MS = 15000 };
 
 /* ---- step: settle ---- */
 
@@ -169,7 +169,7 @@ launch_run(struct operation *op, struct err *err)
 static void
 still_there(struct operation *op, struct err *err)
 {
-	err_set(err, E_TIMEOUT, "the process of machine '%s' does not end", op->vm_name);
+	vm_not_ended(op->vm, err);
 }
 
 static enum step_result
@@ -180,7 +180,8 @@ launch_undo(struct operation *op, struct err *err)
 	if (op->vm->runtime == NULL)
 		return STEP_DONE;
 	vm_end_process(op->vm, HV_KILL);
-	return step_wait_start(&d->wait, op, KILL_MS, process_gone, still_there, err);
+	return step_wait_start(&d->wait, op, vm_end_patience_ms(op->vm), process_gone, still_there,
+	    err);
 }
 
 /* ---- step: run ---- */

@@ -6,6 +6,7 @@
 
 #include "daemon/config.h"
 #include "daemon/events.h"
+#include "daemon/guest_off.h"
 #include "daemon/ops.h"
 #include "daemon/step_wait.h"
 #include "daemon/vm.h"
@@ -19,7 +20,7 @@
 #include "lib/base/worker.h"
 #include "lib/store/store.h"
 
-enum { DESTROY_ASK_MS = 5000, QUIT_MS = 3000, TERM_MS = 3000, KILL_MS = 15000 };
+enum { DESTROY_ASK_MS = 5000, QUIT_MS = 3000, TERM_MS = 3000 };
 
 struct stop_data {
 	struct step_wait wait;
@@ -27,6 +28,10 @@ struct stop_data {
 	bool force;
 	bool destroy;
 	const char *how; /* how it ended; NULL: not yet */
+	const char *by;	 /* what was tried last to make it end; NULL: nothing */
+	struct guest_off *off;
+	bool deaf;     /* the guest could not be asked */
+	bool insisted; /* its end was demanded */
 	uint64_t began_ms;
 	/* removal, on a worker */
 	char *dir, *run_dir;
@@ -52,6 +57,7 @@ stop_wait_cancel(struct operation *op)
 {
 	struct stop_data *d = op->data;
 
+	guest_off_forget(TAKE(d->off));
 	step_wait_cancel(&d->wait);
 }
 
@@ -74,7 +80,10 @@ stop_journal_run(struct operation *op, struct err *err)
 static enum step_result
 stop_journal_undo(struct operation *op, struct err *err)
 {
-	if (op->vm->state == VM_STOPPING && op->vm->runtime != NULL) {
+	struct stop_data *d = op->data;
+
+	/* What was told to end is not running any more, also when it does not obey. */
+	if (op->vm->state == VM_STOPPING && op->vm->runtime != NULL && !d->insisted) {
 		op->vm->wanted = VM_WANT_UP;
 		vm_event(op->vm, VM_EV_STOP_UNDONE, NULL, false, NULL);
 	}
@@ -107,6 +116,44 @@ wake_run(struct operation *op, struct err *err)
 
 /* ---- step: ask ---- */
 
+static int
+gone_or_deaf(struct operation *op, struct err *err)
+{
+	struct stop_data *d = op->data;
+
+	return process_gone(op, err) || d->deaf;
+}
+
+static void
+told(void *arg, const struct err *err)
+{
+	struct operation *op = arg;
+	struct stop_data *d = op->data;
+
+	d->off = NULL;
+	if (err == NULL)
+		return;
+	op_note(op, "'%s' can not be asked to power off: %s", op->vm_name, err->msg);
+	d->by = NULL;
+	d->deaf = true;
+	vm_changed(op->vm); /* the wait is over */
+}
+
+/* Without a power button only the guest itself can do it, by a login of its own. */
+static bool
+ask_by_login(struct operation *op)
+{
+	struct stop_data *d = op->data;
+	struct err why = ERR_INIT;
+
+	if (guest_off_start(op->vm, d->timeout_ms, told, op, &d->off, &why) == 0) {
+		d->by = "ssh";
+		return true;
+	}
+	op_note(op, "'%s' can not be asked to power off: %s", op->vm_name, why.msg);
+	return false;
+}
+
 static void
 asked(void *arg, const struct err *err)
 {
@@ -125,30 +172,63 @@ ask_run(struct operation *op, struct err *err)
 {
 	struct stop_data *d = op->data;
 	struct vm *vm = op->vm;
-	enum step_result result;
+	unsigned can;
 
 	if (d->timeout_ms == 0 || vm->runtime == NULL || !vm->responsive)
 		return STEP_DONE;
-	vm->hv->ops->ask_shutdown(vm->hv, asked, op);
-	result = step_wait_start(&d->wait, op, d->timeout_ms, process_gone, insist, err);
-	return result;
+	can = vm->hv->ops->capabilities;
+	if (can & HV_CAN_POWER_BUTTON) {
+		d->by = "power button";
+		vm->hv->ops->ask_shutdown(vm->hv, asked, op);
+	} else if (!(can & HV_CAN_SSH) || !ask_by_login(op)) {
+		return STEP_DONE;
+	}
+	return step_wait_start(&d->wait, op, d->timeout_ms, gone_or_deaf, insist, err);
 }
 
 /* ---- steps: insist ---- */
 
+static void
+unkillable(struct operation *op, struct err *err)
+{
+	vm_not_ended(op->vm, err);
+}
+
+/* What can not be done needs no waiting for: the next step, or the end of it all. */
+static int
+gone_or_failed(struct operation *op, struct err *err)
+{
+	return process_gone(op, err) || vm_end_failed(op->vm);
+}
+
+static int
+gone_or_never(struct operation *op, struct err *err)
+{
+	if (process_gone(op, err))
+		return 1;
+	if (!vm_end_failed(op->vm))
+		return 0;
+	unkillable(op, err);
+	return -1;
+}
+
 static enum step_result
-end_run(struct operation *op, enum hv_force force, uint64_t timeout_ms,
-    void (*late)(struct operation *, struct err *), struct err *err)
+end_run(struct operation *op, enum hv_force force, uint64_t timeout_ms, struct err *err)
 {
 	struct stop_data *d = op->data;
+	bool last = force == HV_KILL;
 
+	guest_off_forget(TAKE(d->off));
 	if (process_gone(op, err)) {
 		if (d->how == NULL)
 			d->how = "graceful";
 		return STEP_DONE;
 	}
+	d->insisted = true;
+	d->by = op->vm->hv->ops->end_words[force];
 	vm_end_process(op->vm, force);
-	return step_wait_start(&d->wait, op, timeout_ms, process_gone, late, err);
+	return step_wait_start(&d->wait, op, timeout_ms, last ? gone_or_never : gone_or_failed,
+	    last ? unkillable : NULL, err);
 }
 
 static void
@@ -166,7 +246,7 @@ quit_run(struct operation *op, struct err *err)
 	if (op->vm->runtime != NULL && !op->vm->responsive)
 		return STEP_DONE; /* it would not hear */
 	mark(op, "terminated");
-	return end_run(op, HV_QUIT, QUIT_MS, NULL, err);
+	return end_run(op, HV_QUIT, QUIT_MS, err);
 }
 
 static enum step_result
@@ -176,15 +256,7 @@ term_run(struct operation *op, struct err *err)
 
 	if (op->vm->runtime == NULL && d->how == NULL)
 		d->how = "terminated";
-	return end_run(op, HV_TERM, TERM_MS, NULL, err);
-}
-
-static void
-unkillable(struct operation *op, struct err *err)
-{
-	err_set(err, E_TIMEOUT, "the process of machine '%s' does not end, not even when killed",
-	    op->vm_name);
-	err_hint(err, "it hangs in the kernel; look at the host's storage");
+	return end_run(op, HV_TERM, TERM_MS, err);
 }
 
 static enum step_result
@@ -192,11 +264,13 @@ kill_run(struct operation *op, struct err *err)
 {
 	struct stop_data *d = op->data;
 
-	if (op->vm->runtime == NULL && d->how == NULL)
-		d->how = "terminated";
-	if (op->vm->runtime != NULL)
-		d->how = "killed";
-	return end_run(op, HV_KILL, KILL_MS, unkillable, err);
+	if (op->vm->runtime == NULL) {
+		if (d->how == NULL)
+			d->how = "terminated";
+		return STEP_DONE;
+	}
+	d->how = "killed";
+	return end_run(op, HV_KILL, vm_end_patience_ms(op->vm), err);
 }
 
 static enum step_result
@@ -207,6 +281,7 @@ ended_run(struct operation *op, struct err *err)
 	process_gone(op, err);
 	op->result = vm_row_json(op->vm);
 	json_add_string(op->result, "how", d->how != NULL ? d->how : "graceful");
+	json_add_string(op->result, "by", d->by);
 	json_add_int(op->result, "took_ms", (int64_t)(clock_ms() - d->began_ms));
 	return STEP_DONE;
 }
@@ -217,6 +292,7 @@ stop_release(struct operation *op)
 	struct stop_data *d = op->data;
 
 	step_wait_done(&d->wait);
+	guest_off_forget(d->off);
 	free(d->dir);
 	free(d->run_dir);
 	free(d);

@@ -277,6 +277,7 @@ vm_free(struct vm *vm)
 	free(vm->host_key);
 	free(vm->seed_instance);
 	free(vm->provision_error);
+	free(vm->end_error);
 	free(vm->runtime);
 	free(vm->row);
 	free(vm);

@@ -78,6 +78,8 @@ struct vm {
 	char *runtime;	       /* JSON of the backend, for adoption; NULL: nothing runs */
 	bool adopting;	       /* a former daemon's process is being looked for */
 	bool ending;	       /* the end of its process was asked for */
+	unsigned ends_pending; /* hv_ops.end was called and has not answered */
+	char *end_error;       /* why the last of those failed; NULL: none did */
 	struct operation *op;  /* the one that runs on it */
 	struct probe *probe;
 	uint64_t probe_began_ms; /* monotonic: when its processors began; 0 after adoption */
@@ -153,5 +155,10 @@ char *vm_login_key_path(const struct vm *vm); /* owned; NULL without a login */
 void vm_begin_probe(struct vm *vm);
 /* Sends the machine's process away after the guest ended; once. */
 void vm_end_process(struct vm *vm, enum hv_force how);
+/* The backend says that it can not end it, and nothing that would is under way. */
+bool vm_end_failed(const struct vm *vm);
+/* E_TIMEOUT: the machine does not end, with the backend's words. */
+void vm_not_ended(const struct vm *vm, struct err *err);
+uint64_t vm_end_patience_ms(const struct vm *vm);
 
 #endif

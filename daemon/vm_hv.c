@@ -15,18 +15,56 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 
+enum { END_MS = 15000 };
+
 static void
 on_ended(void *arg, const struct err *err)
 {
-	if (err != NULL)
-		log_debug("ending a process: %s", err->msg);
+	struct vm *vm = arg;
+
+	vm->ends_pending--;
+	if (err == NULL || err->code == E_CANCELLED)
+		return;
+	/* It does not run: its end is on its way, or was told. */
+	if (err->code == E_STATE)
+		return;
+	if (vm->op == NULL)
+		log_warn("machine '%s' does not end: %s", vm->spec.name, err->msg);
+	vm_set_string(&vm->end_error, err->msg);
+	vm_changed(vm);
 }
 
 void
 vm_end_process(struct vm *vm, enum hv_force how)
 {
 	vm->ending = true;
-	vm->hv->ops->end(vm->hv, how, on_ended, NULL);
+	vm->ends_pending++;
+	free(TAKE(vm->end_error));
+	vm->hv->ops->end(vm->hv, how, on_ended, vm);
+}
+
+bool
+vm_end_failed(const struct vm *vm)
+{
+	return vm->ends_pending == 0 && vm->end_error != NULL;
+}
+
+void
+vm_not_ended(const struct vm *vm, struct err *err)
+{
+	const char *how = vm->hv->ops->end_words[HV_KILL];
+
+	err_set(err, E_TIMEOUT, "machine '%s' does not end, not even by %s%s%s", vm->spec.name, how,
+	    vm->end_error != NULL ? ": " : "", vm->end_error != NULL ? vm->end_error : "");
+	if (vm->end_error == NULL)
+		err_hint(err, "its process hangs in the kernel; look at the host's storage");
+	err_object(err, vm->spec.name);
+}
+
+uint64_t
+vm_end_patience_ms(const struct vm *vm)
+{
+	return vm->hv->ops->end_ms != 0 ? vm->hv->ops->end_ms : END_MS;
 }
 
 static void
@@ -36,6 +74,7 @@ on_exited(struct vm *vm, const struct hv_event *ev)
 
 	vm->responsive = true;
 	free(TAKE(vm->runtime));
+	free(TAKE(vm->end_error));
 	console_ended(vm);
 	if (vm->ending || vm->state == VM_STOPPING) {
 		vm->ending = false;

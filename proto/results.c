@@ -97,7 +97,8 @@ static const struct result_row operation_brief_rows[] = {
 static const struct result_row vm_rows[] = { VM_ROWS, END };
 static const struct result_row stopped_rows[] = {
 	VM_ROWS,
-	ROW("how",     STRING,  "how it was stopped"),
+	ROW("how",     STRING,  "how it was stopped: graceful, terminated, killed, was not running"),
+	ROW("by",      STRING,  "what did it: power button, ssh, or the hypervisor's word", MAYBE),
 	ROW("took_ms", INTEGER, "how long that took, in milliseconds", MAYBE),
 	END
 };

@@ -173,6 +173,7 @@ struct hv_ops {
 	void (*ask_shutdown)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	/* Done means asked; HV_EV_EXITED means ended. */
 	const char *end_words[3]; /* what HV_QUIT, HV_TERM and HV_KILL do, as results tell it */
+	uint64_t end_ms; /* how long the last of them may take; 0: 15 s */
 	void (*end)(struct hv_machine *m, enum hv_force how, hv_done_fn *done, void *arg);
 	void (*suspend)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	void (*resume)(struct hv_machine *m, hv_done_fn *done, void *arg);

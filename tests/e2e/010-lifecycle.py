@@ -31,7 +31,7 @@ def test_life_cycle():
     equal(host.call("vm.resume", name="a")["state"], "running")
     row = host.call("vm.stop", name="a")
     equal(row["state"], "stopped")
-    equal(row["how"], "graceful")
+    equal((row["how"], row["by"]), ("graceful", "power button"))
     equal(row["reason"], "user")
     equal(host.call("vm.start", name="a")["state"], "running")
     equal(host.call("vm.destroy", name="a")["state"], "destroyed")

@@ -105,10 +105,11 @@ def test_g15_g12_names_are_valid_for_hosts_and_paths():
 
 def test_g24_stop_says_how():
     host.call("vm.create", name="how", image=DISK, memory=32, start=True)
-    equal(host.call("vm.stop", name="how", timeout=0)["how"], "terminated")
+    row = host.call("vm.stop", name="how", timeout=0)
+    equal((row["how"], row["by"]), ("terminated", "quit"))
     host.call("vm.start", name="how")
     done = host.vmctl("stop", "how", "--timeout", "1")
-    contains(done.stdout, "terminated")
+    contains(done.stdout, "terminated by quit")
     host.call("vm.destroy", name="how")
 
 
