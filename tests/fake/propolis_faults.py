@@ -13,12 +13,14 @@ is settings: "max_version", "skip_states", "fail_ensure", "fail_run", "hold", "s
 """
 
 import fcntl
+import fnmatch
 import json
 import os
 import threading
 
 EFFECTS = ("status", "delay", "cut", "close", "garbage", "chunked", "slow")
 COMMANDS_EVERY = 0.02
+IN_ZONE = {"net": "physical", "device": "match"}
 
 
 class Folder:
@@ -58,7 +60,9 @@ class Folder:
         return rule.get("zone", self.zone) == self.zone
 
     def fault(self, method, path):
-        """What shall go wrong with this request: a rule, or an empty one."""
+        """What shall go wrong with this request: the first rule, or an empty one.  All that match
+        count it."""
+        found = {}
         with self.lock:
             self.load()
             for n, rule in enumerate(self.rules):
@@ -68,8 +72,8 @@ class Folder:
                     continue
                 self.seen[n] = self.seen.get(n, 0) + 1
                 if rule.get("nth", self.seen[n]) == self.seen[n]:
-                    return rule
-            return {}
+                    found = found or rule
+        return found
 
     def append(self, name, row):
         if not self.path:
@@ -108,12 +112,18 @@ class Folder:
         if name:
             threading.Thread(target=follow, args=(at,), daemon=True).start()
 
-    def has_vnic(self, name):
-        """As far as the fake host of this folder says which links the zone has."""
+    def in_zone(self, kind, what):
+        """Whether the zone has the link ("net") or the device, as far as the fake host of this
+        folder (illumos.py) knows the zone."""
         try:
             with open(os.path.join(self.path or "", "state.json"), encoding="utf-8") as file:
                 state = json.load(file)
         except FileNotFoundError:
             return True
-        zone = state.get("zones", {}).get(self.zone, {})
-        return name in state.get("links", {}) and name in zone.get("links", [])
+        if self.zone not in state["zones"]:
+            return True
+        if kind == "net" and what not in state["links"]:
+            return False
+        return any(fnmatch.fnmatchcase(what, resource["props"].get(IN_ZONE[kind], ""))
+                   for resource in state["zones"][self.zone]["config"]["resources"]
+                   if resource["type"] == kind)

@@ -173,7 +173,7 @@ class Request:
 class Server:
     def __init__(self, folder):
         self.folder = folder
-        self.host = Host(folder.settings, folder.has_vnic, folder.event)
+        self.host = Host(folder.settings, folder.in_zone, folder.event)
 
     def newest(self):
         text = self.folder.settings().get("max_version", "5.0.0")

@@ -8,6 +8,7 @@ things that a machine is made of and raises Unfit (the ensure fails with 500).
 
 import base64
 import binascii
+import errno
 import json
 import os
 import re
@@ -287,8 +288,8 @@ def pci_paths(parts, bridged):
         taken.add(path)
 
 
-def build(spec, vnic_is_ours):
-    """vnic_is_ours(name): whether the server's zone has that link."""
+def build(spec, in_zone):
+    """in_zone("net" or "device", name): whether the server's zone has that."""
     parts = [part for part in spec["components"].values()]
     board = spec["board"]
     if not 1 <= board["cpus"] <= MAX_CPUS:
@@ -300,12 +301,14 @@ def build(spec, vnic_is_ours):
         raise Unfit("internal error: no serial port com1")
     for part in parts:
         if part["type"] in BUILDERS:
-            BUILDERS[part["type"]](part["component"], vnic_is_ours)
+            BUILDERS[part["type"]](part["component"], in_zone)
 
 
-def build_file(backend, _):
+def build_file(backend, in_zone):
     size = backend["block_size"]
     try:
+        if not in_zone("device", backend["path"]):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         fd = os.open(backend["path"], os.O_RDONLY if backend["readonly"] else os.O_RDWR)
     except OSError as error:
         raise Unfit(f"failed to open {backend['path']}: {error.strerror}") from None
@@ -330,8 +333,8 @@ def build_crucible(*_):
     raise Unfit("failed to activate the Crucible volume")
 
 
-def build_nic(backend, vnic_is_ours):
-    if not vnic_is_ours(backend["vnic_name"]):
+def build_nic(backend, in_zone):
+    if not in_zone("net", backend["vnic_name"]):
         raise Unfit(f"failed to attach to VNIC {backend['vnic_name']}: no such link")
 
 

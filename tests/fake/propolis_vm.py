@@ -129,13 +129,13 @@ class Machine:
 
     # The driver
 
-    def build(self, vnic_is_ours):
+    def build(self, in_zone):
         """Within the ensure: the machine's parts."""
         self.hold("Creating")
         try:
             if self.settings().get("fail_ensure"):
                 raise propolis_spec.Unfit("failed to create the machine (asked to)")
-            propolis_spec.build(self.spec, vnic_is_ours)
+            propolis_spec.build(self.spec, in_zone)
         except propolis_spec.Unfit as error:
             self.publish("Failed")
             self.end()
@@ -257,8 +257,8 @@ class Machine:
 class Host:
     """The server's place for one machine at a time."""
 
-    def __init__(self, settings, vnic_is_ours, log):
-        self.settings, self.vnic_is_ours, self.log = settings, vnic_is_ours, log
+    def __init__(self, settings, in_zone, log):
+        self.settings, self.in_zone, self.log = settings, in_zone, log
         self.lock = threading.Lock()
         self.machine = None
 
@@ -282,7 +282,7 @@ class Host:
             self.machine = machine = Machine(request["properties"], init["value"].get("spec"),
                                              self.settings, self.log)
         if init["method"] == "Spec":
-            machine.build(self.vnic_is_ours)
+            machine.build(self.in_zone)
             return {"migrate": None}
         ident = init["value"]["migration_id"]
         machine.launch(machine.migrate_in, ident)
