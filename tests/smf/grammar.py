@@ -162,13 +162,18 @@ def main():
     files = Files(sys.argv[1])
     cases = Cases()
     for name, grammar, doctype in (("brand/vmm/config.xml", "brand.dtd", BRAND_DTD),
-                                   ("brand/vmm/platform.xml", "zone_platform.dtd", PLATFORM_DTD)):
+                                   ("brand/vmm/platform.xml", "zone_platform.dtd", PLATFORM_DTD),
+                                   ("vmmd.xml", "service_bundle.dtd", BUNDLE_DTD)):
         cases.run(f"{os.path.basename(name)} is valid", valid, files, name, grammar, doctype)
     cases.run("G-94: the brand's hooks and its init are there", hooks_are_there, files)
     cases.run("G-94: the zone has the host's libraries and a machine's devices",
               platform_has_what_a_machine_needs, files)
-    cases.run("another order is refused", rows_and_grammar_agree, files, "brand/vmm/config.xml",
-              "brand.dtd", "brand")
+    for name, grammar, element in (("brand/vmm/config.xml", "brand.dtd", "brand"),
+                                   ("vmmd.xml", "service_bundle.dtd", "service"),
+                                   ("vmmd.xml", "service_bundle.dtd", "pg_pattern"),
+                                   ("vmmd.xml", "service_bundle.dtd", "prop_pattern")):
+        cases.run(f"another order of <{element}> is refused", rows_and_grammar_agree, files, name,
+                  grammar, element)
     cases.end()
 
 
