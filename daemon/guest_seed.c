@@ -22,7 +22,7 @@ enum { MAX_FILE = 1 << 20, KEYGEN_MS = 5000 };
 
 struct seed_work {
 	struct vm_spec spec; /* a copy */
-	char *dir, *generation;
+	char *dir, *generation, *mac;
 	char *old_instance;
 	bool old_stripped;
 	/* result */
@@ -40,6 +40,7 @@ seed_work_create(const struct vm *vm)
 	vm_spec_copy(&w->spec, &vm->spec);
 	w->dir = xstrdup(vm->dir);
 	w->generation = xstrdup(vm_generation(vm, space));
+	w->mac = xstrdup(vm->mac);
 	w->old_instance = xstrdup(vm->seed_instance);
 	w->old_stripped = vm->seed_stripped;
 	return w;
@@ -53,6 +54,7 @@ seed_work_destroy(struct seed_work *w)
 	vm_spec_release(&w->spec);
 	free(w->dir);
 	free(w->generation);
+	free(w->mac);
 	free(w->old_instance);
 	free(w->instance);
 	free(w->host_public);
@@ -144,6 +146,7 @@ static int
 gather(struct seed_work *w, struct seed_parts *parts, struct seed *seed, struct err *err)
 {
 	const struct cloud_init_spec *ci = &w->spec.cloud_init;
+	const struct network_spec *net = &w->spec.network;
 	int rc = keep_pair(w, "host_ed25519", &parts->host, err);
 
 	if (rc == 0 && ci->user_data.kind == FILE_PATH)
@@ -163,6 +166,8 @@ gather(struct seed_work *w, struct seed_parts *parts, struct seed *seed, struct 
 		.user_data = parts->user_data,
 		.user_data_len = parts->user_data_len,
 		.user_data_name = file_ref_shown(&ci->user_data),
+		.network = { .mac = w->mac, .address = net->address, .gateway = net->gateway,
+		    .dns = net->dns.items, .dns_count = net->dns.count },
 	};
 	free(w->instance);
 	w->instance = seed_instance_id(seed, w->generation);

@@ -10,6 +10,15 @@
 /* The NoCloud seed: an ISO 9660 volume "cidata" with user-data, meta-data and (when given)
  * network-config.  Any thread; writing blocks. */
 
+/* How the guest's one network card is set up; borrowed. */
+struct seed_network {
+	const char *mac;
+	const char *address; /* "192.0.2.10/24"; NULL: there is nothing to say, it asks DHCP */
+	const char *gateway; /* NULL: none */
+	char *const *dns;
+	size_t dns_count;
+};
+
 struct seed { /* borrowed for the call; NULL: not there */
 	const char *hostname;
 	const char *instance_id;
@@ -25,18 +34,19 @@ struct seed { /* borrowed for the call; NULL: not there */
 	const void *user_data;
 	size_t user_data_len;
 	const char *user_data_name; /* for messages */
+	struct seed_network network;
 };
 
-/* Owned: a hash of the user's inputs (hostname, key, user-data, user) and the disk's generation;
- * never of our keys. */
+/* Owned: a hash of the user's inputs (hostname, key, user-data, user, a network's address) and the
+ * disk's generation; never of our keys. */
 char *seed_instance_id(const struct seed *seed, const char *generation);
 /* user-data that cloud-init would know; E_PARAMS says what is wrong (and where, for YAML). */
 int seed_check_user_data(const void *data, size_t len, const char *name, struct err *err);
 /* Writes it, 0600, atomically. */
 int seed_write(const struct seed *seed, const char *path, struct err *err);
 /* The same without any secret (no private key, no user-data): keeps the instance-id, so that
- * cloud-init does not start over.  Only hostname and instance_id are used.  What user-data does
- * at every boot (bootcmd, boothooks) ends with it. */
+ * cloud-init does not start over.  Only hostname, instance_id and network are used.  What
+ * user-data does at every boot (bootcmd, boothooks) ends with it. */
 int seed_write_stripped(const struct seed *seed, const char *path, struct err *err);
 
 /* What `cloud-init status --format json` (or its plain form) says. */

@@ -289,6 +289,49 @@ compose_meta_data(const struct seed *seed, struct sbuf *out)
 	put_json(out, "", meta);
 }
 
+/* By version 2, in the part of it that cloud-init itself renders.  The card is found by its MAC
+ * address, and named: a cloud-init that can not look names up would write about a card that is not
+ * there.  The default route is written out, as `gateway4` is going away. */
+void
+compose_network(const struct seed_network *network, struct sbuf *out)
+{
+	json_object *config, *cards, *card, *match, *route, *servers, *list;
+	bool v6;
+
+	if (network->address == NULL)
+		return;
+	v6 = strchr(network->address, ':') != NULL;
+	config = json_object_new_object();
+	cards = json_object_new_object();
+	card = json_object_new_object();
+	match = json_object_new_object();
+	json_object_object_add(config, "version", json_object_new_int(2));
+	json_object_object_add(config, "ethernets", cards);
+	json_object_object_add(cards, "nic0", card);
+	add_text(match, "macaddress", network->mac);
+	json_object_object_add(card, "match", match);
+	add_text(card, "set-name", "eth0");
+	json_object_object_add(card, "dhcp4", json_object_new_boolean(false));
+	json_object_object_add(card, "dhcp6", json_object_new_boolean(false));
+	json_object_object_add(
+	    card, "addresses", list_of(json_object_new_string(network->address)));
+	if (network->gateway != NULL) {
+		route = json_object_new_object();
+		add_text(route, "to", v6 ? "::/0" : "0.0.0.0/0");
+		add_text(route, "via", network->gateway);
+		json_object_object_add(card, "routes", list_of(route));
+	}
+	if (network->dns_count > 0) {
+		servers = json_object_new_object();
+		list = json_object_new_array();
+		for (size_t i = 0; i < network->dns_count; i++)
+			json_object_array_add(list, json_object_new_string(network->dns[i]));
+		json_object_object_add(servers, "addresses", list);
+		json_object_object_add(card, "nameservers", servers);
+	}
+	put_json(out, "", config);
+}
+
 void
 compose_stripped(struct sbuf *out)
 {

@@ -58,8 +58,24 @@ name_volume(struct sbuf *image)
 }
 
 static int
-write_iso(
-    const char *path, const struct sbuf *user_data, const struct sbuf *meta_data, struct err *err)
+put_files(struct archive *archive, const struct seed *seed, const struct sbuf *user_data)
+{
+	struct sbuf meta_data = { 0 }, network = { 0 };
+	int rc = put_file(archive, "user-data", user_data);
+
+	compose_meta_data(seed, &meta_data);
+	compose_network(&seed->network, &network);
+	if (rc == ARCHIVE_OK)
+		rc = put_file(archive, "meta-data", &meta_data);
+	if (rc == ARCHIVE_OK && network.len > 0)
+		rc = put_file(archive, "network-config", &network);
+	sbuf_done(&meta_data);
+	sbuf_done(&network);
+	return rc;
+}
+
+static int
+write_iso(const char *path, const struct seed *seed, const struct sbuf *user_data, struct err *err)
 {
 	struct archive *archive = archive_write_new();
 	struct sbuf image = { 0 };
@@ -69,8 +85,7 @@ write_iso(
 	    archive_write_set_options(archive, "iso9660:volume-id=cidata,joliet,rockridge") ==
 		ARCHIVE_OK &&
 	    archive_write_open(archive, &image, NULL, on_bytes, NULL) == ARCHIVE_OK &&
-	    put_file(archive, "user-data", user_data) == ARCHIVE_OK &&
-	    put_file(archive, "meta-data", meta_data) == ARCHIVE_OK &&
+	    put_files(archive, seed, user_data) == ARCHIVE_OK &&
 	    archive_write_close(archive) == ARCHIVE_OK) {
 		name_volume(&image);
 		rc = fs_write(path, image.data, image.len, 0600, err);
@@ -86,29 +101,24 @@ write_iso(
 int
 seed_write(const struct seed *seed, const char *path, struct err *err)
 {
-	struct sbuf user_data = { 0 }, meta_data = { 0 };
+	struct sbuf user_data = { 0 };
 	int rc = compose_user_data(seed, &user_data, err);
 
-	if (rc == 0) {
-		compose_meta_data(seed, &meta_data);
-		rc = write_iso(path, &user_data, &meta_data, err);
-	}
+	if (rc == 0)
+		rc = write_iso(path, seed, &user_data, err);
 	wipe(&user_data);
-	wipe(&meta_data);
 	return rc;
 }
 
 int
 seed_write_stripped(const struct seed *seed, const char *path, struct err *err)
 {
-	struct sbuf user_data = { 0 }, meta_data = { 0 };
+	struct sbuf user_data = { 0 };
 	int rc;
 
 	compose_stripped(&user_data);
-	compose_meta_data(seed, &meta_data);
-	rc = write_iso(path, &user_data, &meta_data, err);
+	rc = write_iso(path, seed, &user_data, err);
 	sbuf_done(&user_data);
-	sbuf_done(&meta_data);
 	return rc;
 }
 
@@ -124,6 +134,14 @@ seed_instance_id(const struct seed *seed, const char *generation)
 	digest_text(digest, seed->user);
 	digest_text(digest, seed->authorized_key);
 	digest_field(digest, seed->user_data, seed->user_data_len);
+	/* cloud-init sets the network up for a new instance, and not again at later boots: another
+	 * address has to be another instance.  Machines without one keep what they had. */
+	if (seed->network.address != NULL) {
+		digest_text(digest, seed->network.address);
+		digest_text(digest, seed->network.gateway);
+		for (size_t i = 0; i < seed->network.dns_count; i++)
+			digest_text(digest, seed->network.dns[i]);
+	}
 	hex = digest_finish(digest);
 	return xasprintf("vmm-%.32s", hex);
 }

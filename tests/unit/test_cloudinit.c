@@ -408,6 +408,92 @@ START_TEST(seed__user_data__kinds_known_and_refused)
 }
 END_TEST
 
+static char *const name_servers[] = { (char[]){ "192.0.2.2" }, (char[]){ "2001:db8::1" } };
+
+START_TEST(seed__network__the_card_with_its_address)
+{
+	static const struct seed_network network = { .mac = "52:54:00:12:34:56",
+		.address = "192.0.2.10/24", .gateway = "192.0.2.1", .dns = name_servers, .dns_count = 2 };
+	static const char wanted[] =
+	    "{\"version\":2,\"ethernets\":{\"nic0\":{\"match\":{\"macaddress\":\"52:54:00:12:34:56\"},"
+	    "\"set-name\":\"eth0\",\"dhcp4\":false,\"dhcp6\":false,\"addresses\":[\"192.0.2.10/24\"],"
+	    "\"routes\":[{\"to\":\"0.0.0.0/0\",\"via\":\"192.0.2.1\"}],"
+	    "\"nameservers\":{\"addresses\":[\"192.0.2.2\",\"2001:db8::1\"]}}}}";
+	struct fixture f;
+
+	setup(&f);
+	f.seed.network = network;
+	for (int stripped = 0; stripped < 2; stripped++) {
+		CLEANUP_FREE char *text = NULL;
+		json_object *config;
+
+		ck_assert_int_eq(stripped ? seed_write_stripped(&f.seed, f.path, NULL)
+					  : seed_write(&f.seed, f.path, NULL), 0);
+		text = read_iso(f.path, "!joliet", "network-config", NULL);
+		config = json_tokener_parse(text);
+		ck_assert_str_eq(json_object_to_json_string_ext(config,
+				     JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE), wanted);
+		json_object_put(config);
+	}
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(seed__network_v6__the_address_alone)
+{
+	struct fixture f;
+	CLEANUP_FREE char *text = NULL;
+
+	setup(&f);
+	f.seed.network = (struct seed_network){ .mac = "52:54:00:12:34:56",
+		.address = "2001:db8::10/64", .gateway = "fe80::1" };
+	ck_assert_int_eq(seed_write(&f.seed, f.path, NULL), 0);
+	text = read_iso(f.path, "!joliet", "network-config", NULL);
+	ck_assert_ptr_nonnull(strstr(text, "\"::/0\""));
+	ck_assert_ptr_null(strstr(text, "nameservers"));
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(seed__no_address__no_network_config)
+{
+	struct fixture f;
+	struct archive *archive = archive_read_new();
+	struct archive_entry *entry;
+
+	setup(&f);
+	f.seed.network.mac = "52:54:00:12:34:56";
+	ck_assert_int_eq(seed_write(&f.seed, f.path, NULL), 0);
+	archive_read_support_format_iso9660(archive);
+	ck_assert_int_eq(archive_read_open_filename(archive, f.path, 2048), ARCHIVE_OK);
+	while (archive_read_next_header(archive, &entry) == ARCHIVE_OK)
+		ck_assert_str_ne(archive_entry_pathname(entry), "network-config");
+	archive_read_free(archive);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(seed__instance__another_address_is_another_instance)
+{
+	struct seed seed = { .hostname = "web", .user = "vm", .network = { .mac = "52:54:00:12:34:56" } };
+	CLEANUP_FREE char *dhcp = seed_instance_id(&seed, "1"), *first = NULL, *gateway = NULL,
+			  *dns = NULL;
+
+	/* As machines without an address always had it. */
+	ck_assert_str_eq(dhcp, "vmm-d9610fd9c5eec5f775112fce49aae94e");
+	seed.network.address = "192.0.2.10/24";
+	first = seed_instance_id(&seed, "1");
+	seed.network.gateway = "192.0.2.1";
+	gateway = seed_instance_id(&seed, "1");
+	seed.network.dns = name_servers;
+	seed.network.dns_count = 1;
+	dns = seed_instance_id(&seed, "1");
+	ck_assert_str_ne(dhcp, first);
+	ck_assert_str_ne(first, gateway);
+	ck_assert_str_ne(gateway, dns);
+}
+END_TEST
+
 START_TEST(seed__stripped__keeps_the_instance_and_no_secret)
 {
 	CLEANUP_FREE char *meta = NULL;
@@ -538,6 +624,10 @@ main(void)
 	UNIT_CASE(s, seed__user_data__mime_nests_as_it_is);
 	UNIT_CASE(s, seed__user_data__gzip_is_unpacked);
 	UNIT_CASE(s, seed__user_data__kinds_known_and_refused);
+	UNIT_CASE(s, seed__instance__another_address_is_another_instance);
+	UNIT_CASE(s, seed__network__the_card_with_its_address);
+	UNIT_CASE(s, seed__network_v6__the_address_alone);
+	UNIT_CASE(s, seed__no_address__no_network_config);
 	UNIT_CASE(s, seed__stripped__keeps_the_instance_and_no_secret);
 	UNIT_CASE(s, seed__g51_instance_id__follows_the_inputs_only);
 	UNIT_CASE(s, cloudinit__status__told_apart);
