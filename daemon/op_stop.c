@@ -20,7 +20,7 @@
 #include "lib/base/worker.h"
 #include "lib/store/store.h"
 
-enum { DESTROY_ASK_MS = 5000, QUIT_MS = 3000, TERM_MS = 3000 };
+enum { DESTROY_ASK_MS = 5000 };
 
 struct stop_data {
 	struct step_wait wait;
@@ -28,7 +28,7 @@ struct stop_data {
 	bool force;
 	bool destroy;
 	const char *how; /* how it ended; NULL: not yet */
-	const char *by;	 /* what was tried last to make it end; NULL: nothing */
+	const char *by;  /* what was tried last to make it end; NULL: nothing */
 	struct guest_off *off;
 	bool deaf;     /* the guest could not be asked */
 	bool insisted; /* its end was demanded */
@@ -213,7 +213,7 @@ gone_or_never(struct operation *op, struct err *err)
 }
 
 static enum step_result
-end_run(struct operation *op, enum hv_force force, uint64_t timeout_ms, struct err *err)
+end_run(struct operation *op, enum hv_force force, struct err *err)
 {
 	struct stop_data *d = op->data;
 	bool last = force == HV_KILL;
@@ -227,8 +227,8 @@ end_run(struct operation *op, enum hv_force force, uint64_t timeout_ms, struct e
 	d->insisted = true;
 	d->by = op->vm->hv->ops->end_words[force];
 	vm_end_process(op->vm, force);
-	return step_wait_start(&d->wait, op, timeout_ms, last ? gone_or_never : gone_or_failed,
-	    last ? unkillable : NULL, err);
+	return step_wait_start(&d->wait, op, op->vm->hv->ops->end_ms[force],
+	    last ? gone_or_never : gone_or_failed, last ? unkillable : NULL, err);
 }
 
 static void
@@ -246,7 +246,7 @@ quit_run(struct operation *op, struct err *err)
 	if (op->vm->runtime != NULL && !op->vm->responsive)
 		return STEP_DONE; /* it would not hear */
 	mark(op, "terminated");
-	return end_run(op, HV_QUIT, QUIT_MS, err);
+	return end_run(op, HV_QUIT, err);
 }
 
 static enum step_result
@@ -256,7 +256,7 @@ term_run(struct operation *op, struct err *err)
 
 	if (op->vm->runtime == NULL && d->how == NULL)
 		d->how = "terminated";
-	return end_run(op, HV_TERM, TERM_MS, err);
+	return end_run(op, HV_TERM, err);
 }
 
 static enum step_result
@@ -270,7 +270,7 @@ kill_run(struct operation *op, struct err *err)
 		return STEP_DONE;
 	}
 	d->how = "killed";
-	return end_run(op, HV_KILL, vm_end_patience_ms(op->vm), err);
+	return end_run(op, HV_KILL, err);
 }
 
 static enum step_result
@@ -396,7 +396,8 @@ remove_run(struct operation *op, struct err *err)
 	d->op = op;
 	d->dir = xstrdup(op->vm->dir);
 	d->run_dir = xstrdup(op->vm->run_dir);
-	if (worker_submit(op->vmmd->disk_pool, "remove", remove_job, remove_done, d, 0, NULL, err) != 0)
+	if (worker_submit(
+		op->vmmd->disk_pool, "remove", remove_job, remove_done, d, 0, NULL, err) != 0)
 		return STEP_FAILED;
 	return STEP_WAIT;
 }
@@ -472,8 +473,8 @@ const struct op_kind op_kind_suspend = { "vm.suspend", suspend_steps, 1, NULL, N
 const struct op_kind op_kind_resume = { "vm.resume", resume_steps, 1, NULL, NULL };
 
 static int
-power_op(struct vm *vm, const struct op_kind *kind, enum vm_state needed, const struct op_call *call,
-    struct err *err)
+power_op(struct vm *vm, const struct op_kind *kind, enum vm_state needed,
+    const struct op_call *call, struct err *err)
 {
 	int rc;
 

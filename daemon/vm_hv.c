@@ -15,8 +15,6 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 
-enum { END_MS = 15000 };
-
 static void
 on_ended(void *arg, const struct err *err)
 {
@@ -64,7 +62,7 @@ vm_not_ended(const struct vm *vm, struct err *err)
 uint64_t
 vm_end_patience_ms(const struct vm *vm)
 {
-	return vm->hv->ops->end_ms != 0 ? vm->hv->ops->end_ms : END_MS;
+	return vm->hv->ops->end_ms[HV_KILL];
 }
 
 static void
@@ -90,6 +88,8 @@ on_exited(struct vm *vm, const struct hv_event *ev)
 		reason = xstrdup("out-of-memory");
 	else if (vm->state == VM_STARTING)
 		reason = xstrdup("start-failed");
+	else if (ev->reason != NULL)
+		reason = xstrdup(ev->reason);
 	else if (!ev->exit.known)
 		reason = xstrdup("exited");
 	else if (ev->exit.signaled)

@@ -106,6 +106,7 @@ struct hv_event { /* borrowed for the call */
 	struct process_exit exit;
 	bool out_of_memory;
 	const char *detail; /* the hypervisor's own words, may be NULL */
+	const char *reason; /* of HV_EV_EXITED, static: the machine's reason; NULL: as exit tells */
 };
 
 typedef void hv_event_fn(void *arg, const struct hv_event *event);
@@ -172,8 +173,8 @@ struct hv_ops {
 
 	void (*ask_shutdown)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	/* Done means asked; HV_EV_EXITED means ended. */
+	unsigned end_ms[3];	  /* how long each way may take before the next is tried */
 	const char *end_words[3]; /* what HV_QUIT, HV_TERM and HV_KILL do, as results tell it */
-	uint64_t end_ms; /* how long the last of them may take; 0: 15 s */
 	void (*end)(struct hv_machine *m, enum hv_force how, hv_done_fn *done, void *arg);
 	void (*suspend)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	void (*resume)(struct hv_machine *m, hv_done_fn *done, void *arg);

@@ -330,6 +330,7 @@ static const struct hv_ops noop_ops = {
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_POWER_BUTTON |
 	    HV_CAN_BIOS,
 	.end_words = { "quit", "term", "kill" },
+	.end_ms = { 3000, 3000, 15000 },
 	.available = noop_available,
 	.info = noop_info,
 	.open = noop_open,

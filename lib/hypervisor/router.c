@@ -23,7 +23,11 @@ static const struct backend_row rows[BACKENDS] = {
 #else
 	[BACKEND_QEMU] = { NULL, NULL, "it is of Linux alone", "use a host with Linux" },
 #endif
+#ifdef VMM_PROPOLIS
+	[BACKEND_PROPOLIS] = { hv_propolis_create, hv_propolis_destroy, NULL, NULL },
+#else
 	[BACKEND_PROPOLIS] = { NULL, NULL, "this vmmd was built without it", "build with the meson option -Dpropolis=enabled" },
+#endif
 	[BACKEND_NOOP] = { hv_noop_create, hv_noop_destroy, NULL, NULL },
 };
 
@@ -106,7 +110,7 @@ hv_router_get(struct hv_router *router, enum backend backend, struct hypervisor 
 	hv = backend_of(router, backend);
 	rc = hv->ops->available(hv, err);
 	if (rc != 0)
-		return rc;
+		return err_wrap(err, "the backend '%s' is not available", backend_names[backend]);
 	*ret_hv = hv;
 	return 0;
 }

@@ -57,10 +57,14 @@ static void
 setup(struct fixture *f)
 {
 	static const struct hv_config config = { .id = "1", .name = "m" };
+	static const struct hv_propolis_config propolis = { .dataset = "rpool/vmm",
+		.zvol_dir = "/nowhere", .zone_dir = "/nowhere", .control_link = "vmmstub0",
+		.control_network = "fd76:6d6d::/64", .port = 12400, .server = "/nowhere/server" };
 
 	memset(f, 0, sizeof(*f));
 	f->loop = loop_create();
 	f->env.loop = f->loop;
+	f->env.propolis = &propolis;
 	f->router = hv_router_create(&f->env);
 	ck_assert_int_eq(hv_router_get(f->router, BACKEND_NOOP, &f->hv, NULL), 0);
 	f->m = f->hv->ops->open(f->hv, &config, on_event, f);

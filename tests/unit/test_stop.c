@@ -161,6 +161,7 @@ make_machine(struct fixture *f)
 	for (size_t i = 0; i < ARRAY_LEN(events); i++)
 		ck_assert_int_eq(vm_event(f->vm, events[i], NULL, false, &err), 0);
 	f->ops = (struct hv_ops){ .capabilities = HV_CAN_SSH, .end_words = { "stop", "halt", "halt" },
+		.end_ms = { 3000, 3000, 15000 },
 		.end = fake_end, .facts = fake_facts, .state = fake_state, .close = fake_close };
 	f->machine.ops = &f->ops;
 	f->vm->hv = &f->machine;

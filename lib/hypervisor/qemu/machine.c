@@ -478,6 +478,7 @@ static const struct hv_ops qemu_ops = {
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_CONSOLE | HV_CAN_SSH |
 	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT,
 	.end_words = { "quit", "term", "kill" },
+	.end_ms = { 3000, 3000, 15000 },
 	.available = qemu_available,
 	.info = qemu_info,
 	.open = qemu_op_open,
