@@ -106,6 +106,8 @@ wait_for_end(struct vmctl *ctl, pid_t pid, struct err *err)
 	if (pid <= 0 || process_identify(pid, &id, NULL) != 0 ||
 	    process_open(&id, &pidfd, NULL) != 0)
 		pidfd = -1;
+	if (pidfd >= 0)
+		ends[0].events = process_end_events;
 	ends[0].fd = pidfd >= 0 ? pidfd : ctl->conn->fd;
 	ends[1].fd = signals_fd();
 	n = poll(ends, 2, STOP_TIMEOUT_MS);

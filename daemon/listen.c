@@ -178,13 +178,14 @@ listen_at(const struct server_options *options, struct server *server, struct er
 static int
 adopt_fd(int fd, struct server *server, struct err *err)
 {
-	int domain = 0, type = 0, accepts = 0;
-	socklen_t len = sizeof(int);
+	struct sockaddr_un addr = { .sun_family = AF_UNSPEC };
+	socklen_t addr_len = sizeof(addr), len = sizeof(int);
+	int type = 0, accepts = 0;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+	if (getsockname(fd, (struct sockaddr *)&addr, &addr_len) != 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) != 0 ||
-	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) != 0 || domain != AF_UNIX ||
-	    type != SOCK_STREAM || accepts == 0) {
+	    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &len) != 0 ||
+	    addr.sun_family != AF_UNIX || type != SOCK_STREAM || accepts == 0) {
 		err_set(err, E_USAGE, "descriptor %d is not a listening UNIX stream socket", fd);
 		err_hint(err, "the .socket unit needs ListenStream= with a path");
 		return E_USAGE;

@@ -234,15 +234,19 @@ static pid_t
 fork_quietly(struct child_plan *plan)
 {
 	sigset_t all, before;
+	int begun, e;
 	pid_t pid;
-	int e;
 
+	begun = process_fork_begin();
+	if (begun < 0)
+		return -1;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
 	pid = fork();
+	e = errno;
+	process_fork_end(begun);
 	if (pid == 0)
 		child_main(plan);
-	e = errno;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	errno = e;
 	return pid;
@@ -299,7 +303,7 @@ process_spawn(const struct process_spec *spec, pid_t *ret_pid, int *ret_pidfd, s
 	if (e != 0) {
 		struct process_exit how;
 
-		process_reap(pidfd, true, &how);
+		process_reap(pid, pidfd, true, &how);
 		return err_errno(err, E_FAILED, e, "can not start '%s'", program);
 	}
 	*ret_pid = pid;

@@ -51,7 +51,7 @@ int process_limit(const struct process_limits *limits);
 /* What tells one process from another that later has the same pid.  Plain memory. */
 struct process_id {
 	pid_t pid;
-	uint64_t start_time;  /* kernel ticks since boot (/proc/PID/stat field 22) */
+	uint64_t start_time; /* in whatever the kernel counts it (Linux: ticks since boot) */
 	char boot_id[40];
 	uint64_t exe_dev, exe_ino; /* 0 when unreadable */
 };
@@ -60,10 +60,19 @@ int process_identify(pid_t pid, struct process_id *ret_id, struct err *err);
 /* Opens the very process: pidfd first, then the comparison.  E_NOT_FOUND when it is gone, a
  * zombie, of another boot, or when the pid is another process's now. */
 int process_open(const struct process_id *id, int *ret_pidfd, struct err *err);
-int process_signal(int pidfd, int signo); /* 0, E_NOT_FOUND or E_PERMISSION */
+int process_signal(pid_t pid, int pidfd, int signo); /* 0, E_NOT_FOUND or E_PERMISSION */
+/* What poll has to ask for, to learn of the end from a descriptor of process_open. */
+extern const short process_end_events;
+/* Whether the arguments that it was started with contain the text; true also where it can not be
+ * excluded. */
+bool process_mentions(pid_t pid, const char *text);
 const char *process_boot_id(void); /* valid for the process's life; VMMD_BOOT_ID overrides (tests) */
 
 /* ---- its end ---- */
+
+/* pidfd, of process_spawn or process_open: stands for the process and for no later one with the
+ * same pid.  One of process_spawn is readable once its process has ended, and sometimes before:
+ * process_reap tells. */
 
 struct process_exit {
 	bool known;	/* false: ended, but nobody could tell how (not our child, old kernel) */
@@ -72,6 +81,9 @@ struct process_exit {
 };
 typedef void process_exit_fn(void *arg, const struct process_exit *how);
 struct process_watch;
+
+/* How an ended child ended; reaps it.  False: not our child, or (without wait) not ended yet. */
+bool process_reap(pid_t pid, int pidfd, bool wait, struct process_exit *ret_exit);
 
 /* Calls fn once on the loop when the process has ended; a child of ours is reaped.
  * pidfd: copied (dup).  Destroying the watch before that forgets the process, and kills nothing.

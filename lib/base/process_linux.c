@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,19 @@ struct pidfd_exit_info {
 
 /* How long a stranger's exit status is waited for, in steps: its parent has to reap it first. */
 enum { EXIT_POLL_MS = 2, EXIT_POLLS = 100 };
+
+const short process_end_events = POLLIN;
+
+int
+process_fork_begin(void)
+{
+	return 0;
+}
+
+void
+process_fork_end(int begun)
+{
+}
 
 int
 process_pidfd(pid_t pid)
@@ -135,6 +149,18 @@ process_identify(pid_t pid, struct process_id *ret_id, struct err *err)
 	return 0;
 }
 
+bool
+process_mentions(pid_t pid, const char *text)
+{
+	enum { CMDLINE_MAX = 1 << 20 };
+	CLEANUP_FREE char *path = xasprintf("/proc/%d/cmdline", (int)pid), *cmdline = NULL;
+	size_t len = 0;
+
+	/* mem_find: the arguments are separated by zeros. */
+	return fs_read(path, CMDLINE_MAX, &cmdline, &len, NULL) == 0 &&
+	       mem_find(cmdline, len, text, strlen(text)) != NULL;
+}
+
 int
 process_open(const struct process_id *id, int *ret_pidfd, struct err *err)
 {
@@ -163,7 +189,7 @@ process_open(const struct process_id *id, int *ret_pidfd, struct err *err)
 }
 
 int
-process_signal(int pidfd, int signo)
+process_signal(pid_t pid, int pidfd, int signo)
 {
 	if (syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0) == 0)
 		return 0;
@@ -180,7 +206,7 @@ exit_from_status(int status)
 }
 
 bool
-process_reap(int pidfd, bool wait, struct process_exit *ret_exit)
+process_reap(pid_t pid, int pidfd, bool wait, struct process_exit *ret_exit)
 {
 	enum { BY_PIDFD = 3 }; /* P_PIDFD, which older headers lack */
 	siginfo_t info = { .si_pid = 0 };
@@ -245,8 +271,8 @@ try_end(void *arg)
 	struct process_exit how = { .known = false };
 
 	watch_set(watch->watch, 0);
-	if (!process_reap(watch->pidfd, false, &how) && !stranger_exit(watch->pid, watch->pidfd, &how) &&
-	    watch->polls++ < EXIT_POLLS) {
+	if (!process_reap(watch->pid, watch->pidfd, false, &how) &&
+	    !stranger_exit(watch->pid, watch->pidfd, &how) && watch->polls++ < EXIT_POLLS) {
 		timer_arm(watch->retry, EXIT_POLL_MS);
 		return;
 	}

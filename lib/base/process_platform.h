@@ -6,12 +6,15 @@
 
 #include "lib/base/process.h"
 
-/* What process.c asks of the system's own file (process_linux.c). */
+/* What process.c asks of the system's own file (process_linux.c, process_illumos.c). */
 
-int process_pidfd(pid_t pid); /* -1 with errno */
+/* Around fork, on the thread that forks: what the system needs for watching the child.
+ * The end also in the child; async-signal-safe. */
+int process_fork_begin(void); /* what process_fork_end wants; -1 with errno */
+void process_fork_end(int begun);
+/* The descriptor for the child that this thread has made last; -1 with errno. */
+int process_pidfd(pid_t pid);
 /* Marks every descriptor from `first` on to be closed by exec.  Async-signal-safe. */
 void process_close_on_exec_from(int first);
-/* How an ended child ended; reaps it.  False: not our child, or (without wait) not ended yet. */
-bool process_reap(int pidfd, bool wait, struct process_exit *ret_exit);
 
 #endif

@@ -128,7 +128,7 @@ turn(struct run *run, struct err *err)
 	if (run->out_text.len > run->out_max)
 		return err_set(err, E_LIMIT, "'%s' wrote more than %zu bytes", run->name,
 		    run->out_max);
-	if (fds[3].revents != 0 && process_reap(run->pidfd, false, &run->exit)) {
+	if (fds[3].revents != 0 && process_reap(run->pid, run->pidfd, false, &run->exit)) {
 		drop(&run->pidfd);
 		drop(&run->in);
 		run->end_at_ms = clock_ms() + GRACE_MS;
@@ -204,7 +204,7 @@ process_run(const char *const *argv, const void *input, size_t input_len, size_t
 	if (run.pidfd >= 0) {
 		/* Not reaped, so the group's number is still its own. */
 		kill(-run.pid, SIGKILL);
-		process_reap(run.pidfd, true, &run.exit);
+		process_reap(run.pid, run.pidfd, true, &run.exit);
 	}
 	drop(&run.pidfd);
 	drop(&run.in);

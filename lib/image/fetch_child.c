@@ -14,9 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/fs.h"
@@ -171,7 +169,7 @@ on_silence(void *arg)
 	err_set(&c->failure.err, E_TIMEOUT, "vmm-fetch has said nothing for %d minutes",
 	    SILENCE_MS / 60000);
 	if (c->watch != NULL)
-		process_signal(c->pidfd, SIGKILL);
+		process_signal(c->pid, c->pidfd, SIGKILL);
 }
 
 static const struct stream_handler handler = { .on_input = on_input, .on_closed = on_closed };
@@ -275,7 +273,7 @@ child_kill(struct child *c)
 {
 	c->killed = true;
 	if (c->watch != NULL)
-		process_signal(c->pidfd, SIGKILL);
+		process_signal(c->pid, c->pidfd, SIGKILL);
 }
 
 /* What it writes to may be opened anew soon: its end is waited for. */
@@ -283,13 +281,14 @@ void
 child_destroy(struct child *c)
 {
 	struct pollfd ended = { .fd = c != NULL ? c->pidfd : -1, .events = POLLIN };
+	struct process_exit how;
 
 	if (c == NULL)
 		return;
 	if (c->watch != NULL) {
-		process_signal(c->pidfd, SIGKILL);
+		process_signal(c->pid, c->pidfd, SIGKILL);
 		poll(&ended, 1, END_MS);
-		waitpid(c->pid, NULL, WNOHANG);
+		process_reap(c->pid, c->pidfd, false, &how);
 	}
 	c->dead = c->busy;
 	if (!c->dead)

@@ -4,21 +4,18 @@
 
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
+#include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/legacy/legacy.h"
 
-enum { CMDLINE_MAX = 1 << 20, PID_TEXT_MAX = 64 };
+enum { PID_TEXT_MAX = 64 };
 
 static bool
 names_folder(uint64_t pid, const char *work_dir)
 {
-	CLEANUP_FREE char *path = xasprintf("/proc/%llu/cmdline", (unsigned long long)pid);
-	CLEANUP_FREE char *folder = xasprintf("%s/", work_dir), *cmdline = NULL;
-	size_t len = 0;
+	CLEANUP_FREE char *folder = xasprintf("%s/", work_dir);
 
-	/* mem_find: the arguments are separated by zeros. */
-	return fs_read(path, CMDLINE_MAX, &cmdline, &len, NULL) == 0 &&
-	       mem_find(cmdline, len, folder, strlen(folder)) != NULL;
+	return pid <= INT32_MAX && process_mentions((pid_t)pid, folder);
 }
 
 bool

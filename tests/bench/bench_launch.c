@@ -167,7 +167,7 @@ by_hand(struct bench *b, const struct strings *argv)
 	say(fd, "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"cont\"}\n");
 	hear(fd, "RESUME");
 	took = clock_us() - began;
-	process_signal(pidfd, 9);
+	process_signal(pid, pidfd, 9);
 	waitpid(pid, NULL, 0);
 	close(pidfd);
 	close(fd);

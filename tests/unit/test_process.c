@@ -50,7 +50,7 @@ watch_to_the_end(pid_t pid, int pidfd, int signo)
 	    process_watch_create(ending.loop, pid, pidfd, on_exit_seen, &ending);
 
 	if (signo != 0)
-		ck_assert_int_eq(process_signal(pidfd, signo), 0);
+		ck_assert_int_eq(process_signal(pid, pidfd, signo), 0);
 	loop_run(ending.loop);
 	ck_assert_int_eq(ending.calls, 1);
 	process_watch_destroy(watch);

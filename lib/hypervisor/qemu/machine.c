@@ -339,7 +339,8 @@ qemu_op_end(struct hv_machine *base, enum hv_force how, hv_done_fn *done, void *
 			qmp_command(m->qmp, "quit", NULL, on_reply, op);
 	} else if (m->pidfd < 0) {
 		refuse_soon(op, E_STATE, "the machine is not running");
-	} else if (process_signal(m->pidfd, how == HV_TERM ? SIGTERM : SIGKILL) == E_PERMISSION) {
+	} else if (process_signal(m->id.pid, m->pidfd, how == HV_TERM ? SIGTERM : SIGKILL) ==
+		   E_PERMISSION) {
 		refuse_soon(op, E_PERMISSION, "the machine's process is another user's");
 	} else {
 		op_finish_soon(op, NULL);

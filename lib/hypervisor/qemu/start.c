@@ -63,7 +63,7 @@ start_fail(struct machine *m, const struct err *err)
 		op_finish_soon(start, err);
 		return;
 	}
-	process_signal(m->pidfd, SIGKILL);
+	process_signal(m->id.pid, m->pidfd, SIGKILL);
 }
 
 static int
@@ -81,7 +81,7 @@ start_process(struct machine *m, struct err *err)
 	m->phase = PHASE_STARTING;
 	rc = machine_attach(m, process.pid, process.pidfd, err);
 	if (rc != 0) {
-		process_signal(m->pidfd, SIGKILL);
+		process_signal(m->id.pid, m->pidfd, SIGKILL);
 		machine_detach(m);
 		return rc;
 	}
