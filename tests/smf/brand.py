@@ -289,8 +289,9 @@ def boot__hostile_other_values__refused(host):
 
 def boot__newline_smuggles_an_attribute__refused(host):
     host.good("install")
-    host.attributes(machine='x\n\tname: vmm-server\n\tvalue: /tmp/evil')
-    host.bad("boot", "'vmm-server' is there twice")
+    for name in ("address", "port", "link", "server", "bootrom", "vnc"):
+        host.attributes(machine=f"x\n\tname: vmm-{name}\n\tvalue: /tmp/evil")
+        host.bad("boot", f"'vmm-{name}' is there twice")
 
 
 def boot__no_address_yet__says_who_starts_machines(host):
