@@ -144,6 +144,21 @@ def hooks_are_there(files):
     assert there == seen, there ^ seen
 
 
+def privileges_are_enough(files):
+    """A zone has the basic privileges and those that the brand gives by default; one that is
+    required and in neither makes every zone of the brand invalid."""
+    rows = {}
+    for p in files.tree("brand/vmm/config.xml").iter("privilege"):
+        rows.setdefault(p.get("set"), set()).add((p.get("name"), p.get("ip-type", "all")))
+    basic = {(name, "all") for name in ("file_link_any", "net_access", "proc_exec", "proc_fork",
+                                        "proc_info", "proc_session")}
+    assert rows["required"] <= rows["default"] | basic, rows["required"] - rows["default"] - basic
+    assert not rows["prohibited"] & rows["default"]
+    need = {"proc_clock_highres", "proc_lock_memory", "sys_admin", "sys_mount", "net_rawaccess",
+            "sys_ip_config", "proc_setid", "file_chown"}
+    assert need <= {name for name, _ in rows["default"]}
+
+
 def platform_has_what_a_machine_needs(files):
     root = files.tree("brand/vmm/platform.xml")
     assert (root.get("name"), root.get("allow-exclusive-ip")) == ("vmm", "true")
@@ -166,6 +181,7 @@ def main():
                                    ("vmmd.xml", "service_bundle.dtd", BUNDLE_DTD)):
         cases.run(f"{os.path.basename(name)} is valid", valid, files, name, grammar, doctype)
     cases.run("G-94: the brand's hooks and its init are there", hooks_are_there, files)
+    cases.run("the zone's privileges are enough", privileges_are_enough, files)
     cases.run("G-94: the zone has the host's libraries and a machine's devices",
               platform_has_what_a_machine_needs, files)
     for name, grammar, element in (("brand/vmm/config.xml", "brand.dtd", "brand"),
