@@ -276,7 +276,8 @@ propolis_op_facts(struct hv_machine *base, struct hv_facts *ret_facts)
 		return;
 	ret_facts->accel = "bhyve";
 	ret_facts->ssh_host = machine_ssh_host(m);
-	ret_facts->ssh_port = ret_facts->ssh_host != NULL ? 22 : 0;
+	ret_facts->ssh_port =
+	    ret_facts->ssh_host != NULL ? vm_spec_ssh_port(m->config->spec) : 0;
 	snprintf(m->facts_vnc, sizeof(m->facts_vnc),
 	    strchr(m->address, ':') != NULL ? "[%s]:5900" : "%s:5900", m->address);
 	ret_facts->vnc = m->facts_vnc;
@@ -286,6 +287,19 @@ static enum hv_run_state
 propolis_op_state(struct hv_machine *base)
 {
 	return ((struct machine *)base)->state;
+}
+
+char *
+machine_log(const struct machine *m)
+{
+	struct host_machine *host = host_machine_copy(m->hv->config, m->config);
+	CLEANUP_FREE char *text = host_zone_log(host);
+	size_t len = text != NULL ? strlen(text) : 0;
+
+	host_machine_destroy(host);
+	while (len > 0 && text[len - 1] == '\n')
+		len--;
+	return len > 0 ? str_line(text, len) : NULL;
 }
 
 /* ---- the guest's address ---- */

@@ -140,6 +140,8 @@ void task_submit(struct machine *m, struct task *task, const char *name, uint64_
 
 bool machine_has_nic(const struct machine *m);
 const char *machine_ssh_host(struct machine *m); /* NULL: not known */
+/* The end of the log in its zone, in one line; owned; NULL: there is none. */
+char *machine_log(const struct machine *m);
 /* Looks for the guest's address in the neighbour tables while the machine runs. */
 void machine_seek_address(struct machine *m);
 

@@ -48,18 +48,14 @@ is_gone(enum zone_state state)
 static void
 zone_went(struct machine *m)
 {
-	struct host_machine *host;
-	char *words;
+	CLEANUP_FREE char *words = NULL;
 
 	if (m->stopping) {
 		machine_gone(m, m->end_reason, NULL);
 		return;
 	}
-	host = host_machine_copy(m->hv->config, m->config);
-	words = host_zone_log(host);
-	host_machine_destroy(host);
+	words = machine_log(m);
 	machine_gone(m, "zone-halted", words != NULL ? words : "its zone halted");
-	free(words);
 }
 
 static void

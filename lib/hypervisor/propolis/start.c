@@ -150,11 +150,9 @@ launch_failed(struct machine *m)
 void
 launch_zone_gone(struct machine *m)
 {
-	struct host_machine *host = host_machine_copy(m->hv->config, m->config);
-	CLEANUP_FREE char *words = host_zone_log(host);
+	CLEANUP_FREE char *words = machine_log(m);
 	struct err err = ERR_INIT;
 
-	host_machine_destroy(host);
 	err_set(&err, E_FAILED, "the zone '%s' of machine '%s' halted as soon as it had booted%s%s",
 	    m->zone, m->config->name, words != NULL ? ": " : "", words != NULL ? words : "");
 	err_hint(
@@ -168,10 +166,8 @@ launch_zone_gone(struct machine *m)
 static void
 add_log(struct machine *m, struct err *err)
 {
-	struct host_machine *host = host_machine_copy(m->hv->config, m->config);
-	CLEANUP_FREE char *words = host_zone_log(host);
+	CLEANUP_FREE char *words = machine_log(m);
 
-	host_machine_destroy(host);
 	err_hint(err, "its log%s%s", words != NULL ? " ends so: " : " is in the zone: ",
 	    words != NULL ? words : "/var/log/vmm.log");
 }
