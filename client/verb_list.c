@@ -141,7 +141,7 @@ network_shown(struct json_object *vm)
 
 	if (bridge != NULL)
 		return xasprintf("%s (bridge: %s)", type, bridge);
-	sbuf_adds(&text, type);
+	sbuf_adds(&text, type != NULL ? type : "");
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		const char *value = json_string(network, parts[i].key);
 

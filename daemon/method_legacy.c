@@ -201,6 +201,11 @@ begin(struct import *im, const struct legacy_vm *old, struct err *err)
 	rc = ops_check_spec(im->vmmd, &im->spec, err);
 	if (rc != 0)
 		return rc;
+	if (!(hv_router_ops(im->vmmd->router, (enum backend)im->spec.backend)->capabilities &
+		HV_CAN_COMMIT))
+		return err_set(err, E_UNSUPPORTED,
+		    "the disk of a machine of the backend '%s' is no file, and can not be taken over",
+		    backend_names[im->spec.backend]);
 	im->overlay_fd = open(im->spec.image.file.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (im->overlay_fd < 0)
 		return err_errno(err, E_IO, errno, "can not open '%s'", im->spec.image.file.path);

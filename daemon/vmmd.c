@@ -279,6 +279,14 @@ tell_jail(void)
 	sbuf_done(&text);
 }
 
+static void
+on_image_removed(void *arg, const char *digest)
+{
+	struct vmmd *vmmd = arg;
+
+	hv_router_image_removed(vmmd->router, digest);
+}
+
 static int
 build(struct vmmd *vmmd, struct err *err)
 {
@@ -299,6 +307,7 @@ build(struct vmmd *vmmd, struct err *err)
 		.launcher = vmmd->config->launcher, .accel = vmmd->config->accel, .qemu_uid = -1,
 		.qemu_gid = -1, .propolis = &vmmd->config->propolis };
 	vmmd->router = hv_router_create(vmmd->hv_env);
+	image_store_on_removed(vmmd->images, on_image_removed, vmmd);
 	vmmd->events = events_create(vmmd);
 	vmmd->operations = operations_create(vmmd);
 	vmmd->vms = vms_create(vmmd);

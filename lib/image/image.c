@@ -527,12 +527,19 @@ image_unhold(struct image_store *images, const char *digest)
 	entry->holds--;
 }
 
+void
+image_store_on_removed(struct image_store *images, image_removed_fn *fn, void *arg)
+{
+	images->on_removed = fn;
+	images->removed_arg = arg;
+}
+
 /* The file gets another name before its row goes: a crash in between is seen at the next open. */
 int
 image_remove(struct image_store *images, const char *digest, struct err *err)
 {
 	struct entry *entry = images_by_digest(images, digest);
-	CLEANUP_FREE char *aside = NULL;
+	CLEANUP_FREE char *aside = NULL, *known = NULL;
 	struct source *source, *next;
 	int rc;
 
@@ -565,6 +572,9 @@ image_remove(struct image_store *images, const char *digest, struct err *err)
 			source_forget(images, source, true);
 	}
 	names_drop_image(images, entry->image.digest);
+	known = xstrdup(entry->image.digest);
 	entry_remove(images, entry);
+	if (images->on_removed != NULL)
+		images->on_removed(images->removed_arg, known);
 	return 0;
 }

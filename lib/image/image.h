@@ -85,6 +85,9 @@ void image_unhold(struct image_store *images, const char *digest);
 /* The caller has checked that no machine stands on it.  Durable; an image whose file is gone can
  * be removed too. */
 int image_remove(struct image_store *images, const char *digest, struct err *err);
+/* fn runs after each removal: what was made of the image elsewhere may go.  One at a time. */
+typedef void image_removed_fn(void *arg, const char *digest);
+void image_store_on_removed(struct image_store *images, image_removed_fn *fn, void *arg);
 
 /* ---- disks; on workers ---- */
 

@@ -45,6 +45,8 @@ struct image_store {
 	struct import_list settled; /* their done is due */
 	struct timer *settle;
 	struct fetches *fetches; /* fetch.c */
+	void (*on_removed)(void *arg, const char *digest); /* NULL: nobody cares */
+	void *removed_arg;
 };
 
 /* Gives a verified and synced file of the folder, `tmp`, its name for good, durably.  A file of

@@ -47,6 +47,25 @@ class Answers(Case):
         self.assertEqual(self.run_vmctl("list")[0], "no machines\n")
         self.assertEqual(self.run_vmctl("list", "--json")[0], '{"vms":[]}\n')
 
+    def test_a_vnic_and_its_screen_are_shown(self):
+        network = {"type": "vnic", "name": "web0", "link": "igb0", "address": "192.0.2.9/24",
+                   "gateway": "192.0.2.1", "dns": ["192.0.2.2"]}
+        self.serve({"vm.get": dict(ROW, network=network, vnc="127.0.0.1:5900"),
+                    "vm.stop": dict(ROW, how="graceful", by="ssh")})
+        out, _ = self.run_vmctl("status", "web")
+        self.assertIn("Network:     vnic (web0, over igb0, 192.0.2.9/24, by 192.0.2.1)\n", out)
+        self.assertIn("VNC:         127.0.0.1:5900\n", out)
+        self.assertIn("(0123456789ab, graceful by ssh)", self.run_vmctl("stop", "web")[0])
+
+    def test_what_is_said_of_a_vnic_is_sent(self):
+        daemon = self.serve({"vm.create": ROW})
+        self.run_vmctl("create", "web", "--backend", "noop", "--address", "192.0.2.9/24",
+                       "--dns", "192.0.2.2", "--dns", "192.0.2.3", "--ssh-port", "2222")
+        sent = [call.params for call in daemon.calls if call.method == "vm.create"][0]
+        self.assertEqual(sent["network"], {"type": "vnic", "address": "192.0.2.9/24",
+                                           "dns": ["192.0.2.2", "192.0.2.3"]})
+        self.assertEqual(sent["ssh"], {"port": 2222})
+
     def test_text_of_others_does_not_steer_the_terminal(self):
         self.serve({"vm.get": dict(ROW, reason="\x1b]0;owned\x07\u009b31m"),
                     "vm.start": fake.Error(-32000, "failed", "\x1b[2Jgone", hint="a\x07b")})

@@ -333,6 +333,36 @@ START_TEST(image__41_two_at_once__one_piece_of_work)
 }
 END_TEST
 
+static void
+note_removed(void *arg, const char *digest)
+{
+	char **seen = arg;
+
+	ck_assert_ptr_null(*seen);
+	*seen = xstrdup(digest);
+}
+
+START_TEST(image__removed__who_made_something_of_it_hears)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL, *digest = NULL, *seen = NULL;
+
+	setup(&f);
+	path = make_file(&f, "one.raw", "content", MIB);
+	image_store_on_removed(f.images, note_removed, &seen);
+	begin(&f, path);
+	wait_for(&f, 1);
+	digest = xstrdup(f.image->digest);
+	image_hold(f.images, digest, "is being used");
+	ck_assert_int_eq(image_remove(f.images, digest, &f.err), E_BUSY);
+	ck_assert_ptr_null(seen);
+	image_unhold(f.images, digest);
+	ck_assert_int_eq(image_remove(f.images, f.image->digest, &f.err), 0);
+	ck_assert_str_eq(seen, digest);
+	teardown(&f);
+}
+END_TEST
+
 START_TEST(image__cancel__leaves_nothing_and_spares_others)
 {
 	struct fixture f;
@@ -838,6 +868,7 @@ main(void)
 	UNIT_CASE(s, image__G_72_same_file_unchanged__not_read_again);
 	UNIT_CASE(s, image__same_content__kept_once);
 	UNIT_CASE(s, image__41_two_at_once__one_piece_of_work);
+	UNIT_CASE(s, image__removed__who_made_something_of_it_hears);
 	UNIT_CASE(s, image__cancel__leaves_nothing_and_spares_others);
 	UNIT_CASE(s, image__cancel_under_way__ends_soon);
 	UNIT_CASE(s, image__changed_while_taken__refused);
