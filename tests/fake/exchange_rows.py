@@ -11,9 +11,12 @@ client may say; OURS narrows it to what this project's backend says (`ours`, the
 """
 
 import json
+import os
 import re
 import sys
 import urllib.parse
+
+import openapi
 
 PROPERTIES = """
 id                          uuid
@@ -281,10 +284,19 @@ def body_problems(rows, value, what, narrow=None):
     return found
 
 
-def component_problems(request):
-    """What our machines are made of."""
+def component_problems(exchange):
+    """What our machines are made of: one disk, which is the zone's own, and booted from."""
     found = []
-    spec = request["init"]["value"]["spec"]
+    spec = exchange["request"]["init"]["value"]["spec"]
+    parts = {name: part["component"] for name, part in spec["components"].items()}
+    files = {name: part["path"] for name, part in parts.items() if "path" in part}
+    booted = [entry["id"] for part in parts.values() for entry in part.get("order", ())]
+    disks = [name for name, part in parts.items() if part.get("backend_id") in files]
+    if booted != disks or len(disks) != 1:
+        found.append(f"boots from {booted}, has the disks {disks}")
+    zone = re.fullmatch("vmm-([0-9a-f]{12})", exchange["zone"])
+    if zone and not all(path.endswith(f"/machines/{zone[1]}") for path in files.values()):
+        found.append(f"zone {exchange['zone']} has the disks {files}")
     kinds = [part["type"] for part in spec["components"].values()]
     found += [f"component {kind}: not ours" for kind in kinds if kind not in OURS_COMPONENTS]
     found += [f"component {kind}: not exactly once" for kind in OURS_ONCE
@@ -319,7 +331,7 @@ def problems(exchange, ours=True):
     if ours and len(query) > 1 and url.path == "/instance/serial":
         found.append("query: both offsets are none")
     if call == ("PUT", "/instance") and ours and not found:
-        found += component_problems(exchange["request"])
+        found += component_problems(exchange)
     if "fault" not in exchange:
         found += reply_problems(exchange, replies)
     return found
@@ -340,6 +352,13 @@ def verify(path, ours=True):
         rows = [json.loads(line) for line in file]
     return [f"{path}:{number}: {row['method']} {row['path']}: {problem}"
             for number, row in enumerate(rows, 1) for problem in problems(row, ours)]
+
+
+def check(folder, ours=True):
+    """The exchanges of all servers of a fake host: by rows, and by the API where it is there."""
+    path = os.path.join(folder, "exchanges.jsonl")
+    found = verify(path, ours) + openapi.verify(path)
+    assert not found, "\n".join(found)
 
 
 def main():
