@@ -85,13 +85,13 @@ same_network(const struct address *a, const struct address *b)
 static bool
 is_host(const struct address *a)
 {
-	static const unsigned char zero[16], loopback[16] = { [15] = 1 };
+	static const unsigned char zero[16];
 
 	if (memcmp(a->bytes, zero, a->len) == 0)
 		return false;
-	if (a->len == 4 && (a->bytes[0] == 0 || a->bytes[0] == 127 || a->bytes[0] >= 224))
+	if (a->len == 4 && (a->bytes[0] == 0 || a->bytes[0] >= 224))
 		return false;
-	if (a->len == 16 && (a->bytes[0] == 0xff || memcmp(a->bytes, loopback, 16) == 0))
+	if (a->len == 16 && a->bytes[0] == 0xff)
 		return false;
 	/* Networks of one or two addresses have neither name nor broadcast. */
 	if (a->len * 8 - a->prefix < 2)

@@ -151,7 +151,6 @@ static const struct {
 	{ VM "    network: {type: vnic, address: 'fd00::1/129'}\n", F "4:36: 'network.address' is not an address with its prefix (write it as in 192.0.2.10/24)\n" },
 	{ VM "    network: {type: vnic, address: '192.0.2.0/24'}\n", F "4:36: 'network.address' is no address of a host (it names the network, all of its hosts, or none)\n" },
 	{ VM "    network: {type: vnic, address: '192.0.2.255/24'}\n", F "4:36: 'network.address' is no address of a host (it names the network, all of its hosts, or none)\n" },
-	{ VM "    network: {type: vnic, address: '127.0.0.1/8'}\n", F "4:36: 'network.address' is no address of a host (it names the network, all of its hosts, or none)\n" },
 	{ VM "    network: {type: vnic, address: '224.0.0.1/24'}\n", F "4:36: 'network.address' is no address of a host (it names the network, all of its hosts, or none)\n" },
 	{ VM "    network: {type: vnic, address: 'fd00::/64'}\n", F "4:36: 'network.address' is no address of a host (it names the network, all of its hosts, or none)\n" },
 	{ VM "    network: {type: vnic, address: 'ff02::1/64'}\n", F "4:36: 'network.address' is no address of a host (it names the network, all of its hosts, or none)\n" },
