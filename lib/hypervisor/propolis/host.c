@@ -254,8 +254,9 @@ host_unprepare(const struct host_machine *m, struct job *job, struct err *err)
 
 /* ---- its run ---- */
 
+/* Who asks knows of no run: a zone that is up was being booted when an earlier daemon ended. */
 static int
-check_installed(const struct host_turn *turn, const struct host_machine *m, struct err *err)
+make_installed(const struct host_turn *turn, const struct host_machine *m, struct err *err)
 {
 	enum zone_state state;
 	bool mine = false;
@@ -271,10 +272,14 @@ check_installed(const struct host_turn *turn, const struct host_machine *m, stru
 	rc = host_zone_mine(turn, m, &mine, err);
 	if (rc == 0 && !mine)
 		rc = in_the_way(false, "zone", m->names.zone, err);
+	if (rc == 0 && state >= ZONE_READY)
+		return host_zone_halt(turn, m, err);
 	if (rc != 0 || state == ZONE_INSTALLED)
 		return rc;
-	return err_set(err, E_STATE, "the zone '%s' is '%s', not 'installed'", m->names.zone,
+	err_set(err, E_STATE, "the zone '%s' is '%s', not 'installed'", m->names.zone,
 	    zone_state_names[state]);
+	err_hint(err, "destroy the machine and create it again");
+	return E_STATE;
 }
 
 static int
@@ -301,7 +306,7 @@ int
 host_boot(const struct host_machine *m, const char *address, struct job *job, struct err *err)
 {
 	struct host_turn turn = { .job = job };
-	int rc = check_installed(&turn, m, err);
+	int rc = make_installed(&turn, m, err);
 
 	if (rc == 0)
 		rc = make_links_again(&turn, m, err);

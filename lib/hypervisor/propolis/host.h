@@ -71,8 +71,9 @@ int host_unprepare(const struct host_machine *m, struct job *job, struct err *er
 int host_drop_image(const struct hv_propolis_config *config, const char *digest, struct job *job,
     struct err *err);
 
-/* Tells the zone its address ("fd76::5/64", attribute vmm-address) and boots it; makes again a VNIC that is
- * gone (they do not outlive a reboot of the host when made temporary).  Failure: it is halted. */
+/* Tells the zone its address ("fd76::5/64", attribute vmm-address) and boots it; makes again a VNIC
+ * that is gone.  A zone of ours that is up is halted first: nobody watches over that run.
+ * Failure: it is halted. */
 int host_boot(const struct host_machine *m, const char *address, struct job *job, struct err *err);
 /* Halts until the zone is "installed"; E_TIMEOUT names the state that it hangs in. */
 int host_halt(const struct host_machine *m, struct job *job, struct err *err);
