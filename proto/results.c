@@ -344,6 +344,10 @@ static const struct result_row backend_detail_rows[] = {
 	ROW("accel_reason", STRING,  "why it is not kvm", MAYBE),
 	ROW("landlock",     INTEGER, "the version of Landlock that confines machines; 0: none", MAYBE),
 	ROW("own_user",     BOOLEAN, "machines run as a user of their own", MAYBE),
+	ROW("api_version",  STRING,  "propolis: what it asks propolis-server for", MAYBE),
+	ROW("dataset",      STRING,  "propolis: where images and machines are", MAYBE),
+	ROW("zone_dir",     STRING,  "propolis: the folder of the machines' zones", MAYBE),
+	ROW("control_network", STRING, "propolis: how the zones are reached", MAYBE),
 	END
 };
 static const struct result_row backend_rows[] = {

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """A machine's life on the no-op backend, by the protocol alone."""
 
+import json
 import os
 import threading
 
@@ -177,6 +178,28 @@ def test_restart_keeps_everything():
     host.call("vm.destroy", name="keep")
     host.restart("kill")
     equal(host.names(), [])
+
+
+def test_documents_of_older_versions_are_read():
+    create("old", ssh={"user": "me"})
+    folder = host.vm("old")["work_dir"]
+    host.stop()
+    path = os.path.join(folder, "vm.json")
+    with open(path) as file:
+        document = json.load(file)
+    spec = document["spec"]
+    equal((spec["firmware"], spec["ssh"]["port"]), ("bios", 22))
+    del spec["ssh"]["port"]
+    spec["network"] = {"type": "vnic", "name": "as it was"}  # as nobody may write it now
+    with open(path, "w") as file:
+        json.dump(document, file)
+    for name in os.listdir(host.data):
+        if name.startswith("vmm.db"):
+            os.unlink(os.path.join(host.data, name))
+    host.start()
+    row = host.vm("old")
+    equal((row["network"], row["state"]), ({"type": "vnic", "name": "as it was"}, "prepared"))
+    host.call("vm.destroy", name="old")
 
 
 def test_events_are_numbered_and_kept():
