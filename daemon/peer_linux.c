@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MPL-2.0 */
+#define _GNU_SOURCE /* struct ucred */
 #include <sys/socket.h>
 
 #include "daemon/wire.h"

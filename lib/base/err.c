@@ -52,8 +52,9 @@ err_errno(struct err *err, enum err_code code, int errno_value, const char *fmt,
 	vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
 	va_end(ap);
 	len = strlen(err->msg);
-	snprintf(err->msg + len, sizeof(err->msg) - len, ": %s",
-	    strerror_r(errno_value, text, sizeof(text)));
+	if (strerror_r(errno_value, text, sizeof(text)) != 0)
+		snprintf(text, sizeof(text), "error %d", errno_value);
+	snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", text);
 	return (int)code;
 }
 

@@ -18,7 +18,7 @@ struct backend_row {
 
 /* clang-format off */
 static const struct backend_row rows[BACKENDS] = {
-#ifdef __linux__
+#ifdef VMM_QEMU
 	[BACKEND_QEMU] = { hv_qemu_create, hv_qemu_destroy, NULL, NULL },
 #else
 	[BACKEND_QEMU] = { NULL, NULL, "it is of Linux alone", "use a host with Linux" },
@@ -76,10 +76,10 @@ hv_router_destroy(struct hv_router *router)
 enum backend
 hv_router_default(void)
 {
-#ifdef __sun
-	return BACKEND_PROPOLIS;
-#else
+#ifdef VMM_QEMU
 	return BACKEND_QEMU;
+#else
+	return BACKEND_PROPOLIS;
 #endif
 }
 
