@@ -51,7 +51,7 @@ SPECIAL = {
     ],
 }
 # The quick and basic ones first, so that a broken thing fails early.
-ORDER = ["lint", "unit", "protocol", "install", "smf", "e2e", "guest", "fuzz", "sanitize"]
+ORDER = ["lint", "portable", "unit", "protocol", "install", "smf", "e2e", "guest", "fuzz", "sanitize"]
 # These need the image of the real guest: it is made while the others are built and run.
 WITH_GUEST = {"e2e", "guest", "sanitize", "bench"}
 NOT_BY_DEFAULT = {"bench", "sanitize-guest"}
