@@ -12,6 +12,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <event2/event.h>
 #include <event2/util.h>
 #include <json-c/json.h>
 #include <netinet/in.h>
@@ -375,7 +376,6 @@ on_timer(void *arg)
 		break;
 	case WS_REFUSED:
 		read_refusal(ws, bufferevent_get_input(ws->buffer), true);
-		tell(ws);
 		break;
 	case WS_OPEN:
 		if (ws->pinged) {
