@@ -263,11 +263,18 @@ static enum step_result
 kill_run(struct operation *op, struct err *err)
 {
 	struct stop_data *d = op->data;
+	const char *const *words;
 
 	if (op->vm->runtime == NULL) {
 		if (d->how == NULL)
 			d->how = "terminated";
 		return STEP_DONE;
+	}
+	words = op->vm->hv->ops->end_words;
+	/* The same again would bring the same. */
+	if (vm_end_failed(op->vm) && str_eq(words[HV_TERM], words[HV_KILL])) {
+		unkillable(op, err);
+		return STEP_FAILED;
 	}
 	d->how = "killed";
 	return end_run(op, HV_KILL, err);

@@ -61,10 +61,22 @@ halt_run(struct task *task, struct job *job)
 	return host_halt(task->host, job, &task->err);
 }
 
+static struct hv_op *
+joined(struct machine *m)
+{
+	struct hv_op *op;
+
+	LIST_FOREACH(op, &m->ops, entry)
+		if (op->joined)
+			return op;
+	return NULL;
+}
+
 static void
 halted(struct machine *m, struct task *task)
 {
 	struct hv_op *op = TAKE(task->op);
+	bool asked = op != NULL || joined(m) != NULL;
 
 	m->halting = false;
 	if (op != NULL)
@@ -76,7 +88,7 @@ halted(struct machine *m, struct task *task)
 		}
 		launch_failed(m);
 	} else if (task->rc != 0) {
-		if (op == NULL)
+		if (!asked)
 			propolis_tell(m, HV_EV_NOTICE, task->err.msg);
 	} else if (m->phase != PHASE_IDLE) {
 		CLEANUP_FREE char *detail = TAKE(m->end_detail);
@@ -84,6 +96,8 @@ halted(struct machine *m, struct task *task)
 		machine_gone(m, m->end_reason, detail);
 	}
 	if (op != NULL && !m->dead)
+		call_finish(op, task->rc == 0 ? NULL : &task->err);
+	while (!m->dead && (op = joined(m)) != NULL)
 		call_finish(op, task->rc == 0 ? NULL : &task->err);
 }
 
@@ -93,9 +107,8 @@ machine_halt(struct machine *m, struct hv_op *op)
 	struct task *task;
 
 	if (m->halting) {
-		/* Under way; what it brings is told by the machine's end. */
 		if (op != NULL)
-			call_finish_soon(op, NULL);
+			op->joined = true;
 		return;
 	}
 	m->halting = true;

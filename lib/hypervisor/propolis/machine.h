@@ -52,6 +52,7 @@ struct hv_op { /* a call that is not answered yet */
 	void *arg;
 	struct task *task; /* NULL: no worker has it */
 	bool soon;	   /* answered on the next turn, with err */
+	bool joined;	   /* answered by the end of the halt that is under way */
 	struct err err;
 };
 
