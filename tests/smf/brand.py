@@ -349,6 +349,38 @@ def halt__after_a_boot__conf_is_gone(host):
     host.good("halt")
 
 
+def halt__zone_has_a_log__its_end_is_readable(host):
+    booted(host)
+    os.chmod(os.path.dirname(host.zonepath), 0o750)
+    words = host.zonepath + ".log"
+    for text in ("first\n", "x" * 9000 + "\nno such link\n"):
+        write(host.log, text)
+        host.good("halt")
+        host.good("halt")
+        assert read(words) == text[-4096:]
+        assert stat.S_IMODE(os.stat(words).st_mode) == 0o640
+        assert os.stat(words).st_gid == os.stat(os.path.dirname(host.zonepath)).st_gid
+    host.attributes()
+    host.good("boot")
+    assert not os.path.exists(words), "what an earlier boot said is not what this one says"
+    host.good("halt")
+    host.good("uninstall")
+    assert os.listdir(os.path.dirname(host.zonepath)) == []
+
+
+def halt__log_is_a_link__not_followed(host):
+    booted(host)
+    for place in (host.log, os.path.dirname(host.log)):
+        if os.path.isdir(place):
+            shutil.rmtree(place)
+        write(host.outside + "/vmm.log", "not yours\n")
+        host.before = tree(host.outside)
+        os.symlink(host.outside + ("/precious" if place == host.log else ""), place)
+        host.good("halt")
+        assert not os.path.lexists(host.zonepath + ".log")
+        os.unlink(place)
+
+
 def halt__nothing_was_booted__well(host):
     host.good("halt")
     host.good("install")

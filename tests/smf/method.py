@@ -152,7 +152,7 @@ def start__good_properties__answers(service):
     assert read(service.folder + "/pfexec.log") == \
         f"{service.method} folders {os.getuid()} {os.getgid()}\n"
     assert (mode_of(service.run), mode_of(service.data)) == (0o755, 0o711)
-    assert not service.zones or mode_of(service.zones) == 0o700
+    assert not service.zones or mode_of(service.zones) == 0o750
 
 
 def start__settings__as_the_properties(service):

@@ -417,6 +417,31 @@ START_TEST(host__mac__one_or_two_digits)
 }
 END_TEST
 
+START_TEST(host__zone_log__kept_for_who_can_not_look_into_the_zone)
+{
+	static const char kept[] = "zones/" HOSTING_ZONE ".log";
+	static const char own[] = "zones/" HOSTING_ZONE "/root/var/log/vmm.log";
+	CLEANUP_FREE char *path = NULL, *inside = NULL, *words = NULL;
+	struct hosting h;
+
+	start(&h);
+	path = fs_join(h.dir, kept);
+	inside = fs_join(h.dir, own);
+	put(&h, kept, "ipmgmtd did not start\n", 0640);
+	words = host_zone_log(h.m);
+	ck_assert_str_eq(words, "ipmgmtd did not start\n");
+	put(&h, own, "the zone's own\n", 0644);
+	free(words);
+	words = host_zone_log(h.m);
+	ck_assert_str_eq(words, "the zone's own\n");
+	ck_assert_int_eq(unlink(inside), 0);
+	unlink(path);
+	ck_assert_int_eq(symlink(h.server, path), 0);
+	ck_assert_ptr_null(host_zone_log(h.m));
+	hosting_stop(&h);
+}
+END_TEST
+
 START_TEST(host__zone_log__its_end_and_no_links)
 {
 	static const char log[] = "zones/" HOSTING_ZONE "/root/var/log/vmm.log";
@@ -597,6 +622,7 @@ main(void)
 	UNIT_CASE(s, host__neighbour__a_tool_fails__the_other_is_asked);
 	UNIT_CASE(s, host__mac__one_or_two_digits);
 	UNIT_CASE(s, host__zone_log__its_end_and_no_links);
+	UNIT_CASE(s, host__zone_log__kept_for_who_can_not_look_into_the_zone);
 	UNIT_CASE(s, host__available__what_is_missing_is_named);
 	UNIT_CASE(s, host__available__settings_that_can_not_be);
 	UNIT_CASE(s, host__tools__plain_locale_and_pfexec_for_who_is_not_root);

@@ -345,7 +345,7 @@ host_halt(const struct host_machine *m, struct job *job, struct err *err)
 
 /* Step by step, for who runs in the zone may have put a link there. */
 static int
-open_log(const struct host_machine *m)
+open_in_zone(const struct host_machine *m)
 {
 	static const char *const folders[] = { "root", "var", "log" };
 	CLEANUP_FREE char *zonepath = host_zonepath(m);
@@ -361,10 +361,20 @@ open_log(const struct host_machine *m)
 		       : openat(dir, "vmm.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 }
 
+/* What the brand's hook keeps of it, for who is not root and can not look into a zone. */
+static int
+open_last_words(const struct host_machine *m)
+{
+	CLEANUP_FREE char *zonepath = host_zonepath(m), *path = xasprintf("%s.log", zonepath);
+
+	return open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+}
+
 char *
 host_zone_log(const struct host_machine *m)
 {
-	CLEANUP_FD int fd = open_log(m);
+	int inside = open_in_zone(m);
+	CLEANUP_FD int fd = inside >= 0 ? inside : open_last_words(m);
 	char text[LOG_BYTES];
 	struct stat st;
 	ssize_t len;

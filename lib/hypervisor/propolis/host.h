@@ -93,8 +93,9 @@ int host_zones(const struct hv_propolis_config *config, struct zone_row **ret_ro
  * IPv4 first.  E_NOT_FOUND: none. */
 int host_neighbour(const char *mac, char ret_address[46], struct job *job, struct err *err);
 
-/* The last lines of the log of what runs in the zone ("<zonepath>/root/var/log/vmm.log"), for
- * messages; owned, printable; NULL: none that we may read. */
+/* The last lines of the log of what runs in the zone ("<zonepath>/root/var/log/vmm.log", or
+ * "<zonepath>.log", where it is kept for who is not root), for messages; owned, printable; NULL: none
+ * that we may read. */
 char *host_zone_log(const struct host_machine *m);
 
 #endif
