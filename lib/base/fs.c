@@ -373,13 +373,17 @@ remove_at(int dir_fd, const char *name, const char *shown, int depth, struct err
 {
 	CLEANUP_FD int fd = -1;
 	struct dirent *entry;
+	struct stat st;
 	DIR *dir;
 	int rc = 0;
 
-	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+	/* Never unlink a folder to see what happens: there are systems where root can. */
+	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (!S_ISDIR(st.st_mode) && unlinkat(dir_fd, name, 0) < 0))
+		return errno == ENOENT ? 0
+				       : err_errno(err, E_IO, errno, "can not remove '%s'", shown);
+	if (!S_ISDIR(st.st_mode))
 		return 0;
-	if (errno != EISDIR && errno != EPERM && errno != ENOTDIR)
-		return err_errno(err, E_IO, errno, "can not remove '%s'", shown);
 	if (depth > 64)
 		return err_set(err, E_IO, "'%s' is nested too deeply to be removed", shown);
 	fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
