@@ -374,7 +374,7 @@ static const struct result_row info_rows[] = {
 	ROW("host",        OBJECT,  "where it runs", .rows = host_rows),
 	ROW("backends",    OBJECTS, "the hypervisors", .rows = backend_rows),
 	ROW("jail",        STRINGS, "what confines tools that read images: landlock, netns, seccomp, "
-				    "limits; the others are missing here"),
+				    "limits, on illumos privileges; the others are missing here"),
 	END
 };
 static const struct result_row shutdown_rows[] = {

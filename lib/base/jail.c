@@ -16,7 +16,8 @@
 
 enum { PROBE_MS = 10000, PROBE_MAX = 64, ARGS_MAX = 128 };
 
-const char *const jail_layer_names[] = { "landlock", "netns", "seccomp", "limits", NULL };
+const char *const jail_layer_names[] = { "landlock", "netns", "seccomp", "limits", "privileges",
+	NULL };
 
 static char *
 find_jailer(struct err *err)

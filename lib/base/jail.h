@@ -17,10 +17,17 @@
  *             others, no mounts, no tracing, no changes of owners and modes by path
  *   limits    processor time, address space, file size, no core dumps; root keeps the right to
  *             open others' files and no other
+ *   privileges  of illumos: opening files and nothing else: no sockets, programs, processes
  * What is missing is told (jail_layers) and never an error; a layer that is there and fails is.
  * No new privileges are to be had in any case. */
 
-enum jail_layer { JAIL_LANDLOCK = 1, JAIL_NETNS = 2, JAIL_SECCOMP = 4, JAIL_LIMITS = 8 };
+enum jail_layer {
+	JAIL_LANDLOCK = 1,
+	JAIL_NETNS = 2,
+	JAIL_SECCOMP = 4,
+	JAIL_LIMITS = 8,
+	JAIL_PRIVILEGES = 16,
+};
 
 struct jail {
 	const char *const *read;  /* paths that may be read, NULL-terminated; NULL: none */

@@ -7,8 +7,8 @@
 #include "lib/base/err.h"
 #include "lib/base/jail.h"
 
-/* What jail.c and vmm-jail ask of the system's own file (jail_linux.c, jail_none.c).  All of it is
- * for a process with one thread. */
+/* What jail.c and vmm-jail ask of the system's own file (jail_linux.c, jail_illumos.c).  All of it
+ * is for a process with one thread. */
 
 struct confinement {
 	unsigned layers;     /* each of these is put in force, or it is an error */
