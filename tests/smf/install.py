@@ -22,13 +22,17 @@ c = 'cc'
 ar = 'ar'
 strip = 'strip'
 pkgconfig = 'pkg-config'
-exe_wrapper = 'env'
+[properties]
+needs_exe_wrapper = false
+[built-in options]
+c_link_args = ['-L@stubs@']
 [host_machine]
 system = 'sunos'
 cpu_family = 'x86_64'
 cpu = 'x86_64'
 endian = 'little'
 """
+LIBRARIES = ["contract", "nsl", "socket"]  # of illumos; only looked for
 PLACES = """
 444 etc/security/auth_attr.d/vmmd
 444 etc/security/exec_attr.d/vmmd
@@ -63,8 +67,10 @@ def installed(folder):
 
 def places(top, folder):
     cross, build, root = (os.path.join(folder, name) for name in ("sunos.ini", "build", "root"))
+    for name in LIBRARIES:
+        run("cc", "-shared", "-x", "c", "/dev/null", "-o", os.path.join(folder, f"lib{name}.so"))
     with open(cross, "w", encoding="utf-8") as file:
-        file.write(CROSS)
+        file.write(CROSS.replace("@stubs@", folder))
     run("meson", "setup", "--cross-file", cross, "--prefix=/opt/vmm", build, top,
         CC="", CFLAGS="")
     run("meson", "install", "-C", build, "--no-rebuild", "--quiet", "--tags", "smf", DESTDIR=root)
