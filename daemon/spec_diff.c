@@ -27,10 +27,21 @@ static const struct {
 	{ "backend", CHANGE_RELOAD },
 };
 
+/* A VNIC is made with its machine; how the guest is addressed on it is not. */
+static bool
+same_vnic(const struct network_spec *a, const struct network_spec *b)
+{
+	if (a->type != NETWORK_VNIC && b->type != NETWORK_VNIC)
+		return true;
+	return a->type == b->type && str_eq(a->name, b->name) && str_eq(a->link, b->link);
+}
+
 /* A guest's port may be forwarded to, which begins with a start. */
 static enum change_when
 rule_when(size_t rule, const struct vm_spec *is, const struct vm_spec *asked)
 {
+	if (str_eq(rules[rule].field, "network") && !same_vnic(&is->network, &asked->network))
+		return CHANGE_RELOAD;
 	if (str_eq(rules[rule].field, "ssh") && vm_spec_ssh_port(is) != vm_spec_ssh_port(asked))
 		return CHANGE_STOPPED;
 	return rules[rule].when;
