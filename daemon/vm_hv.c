@@ -77,8 +77,9 @@ on_exited(struct vm *vm, const struct hv_event *ev)
 	if (vm->ending || vm->state == VM_STOPPING) {
 		vm->ending = false;
 		/* The guest had ended, or the machine is to go: state and reason stand, but who
-		 * waits for the process must hear. */
-		if (vm->state == VM_DESTROYED ||
+		 * waits for the process must hear.  A start that is undone tells what became of it
+		 * itself. */
+		if (vm->state == VM_DESTROYED || (vm->state == VM_STARTING && vm->op != NULL) ||
 		    vm_event(vm, VM_EV_ENDED, vm->state == VM_STOPPING ? "user" : vm->reason, false,
 			NULL) != 0)
 			vm_save(vm);
