@@ -3,7 +3,7 @@
 
 All of it is in the folder $VMM_FAKE_DIR:
   state.json       zones, datasets, links; one tool at a time has it (the file "lock")
-  calls.jsonl      every call: n, tool, argv, stdin, status, stderr
+  calls.jsonl      every call: n, tool, argv, stdin, status (null: it hangs), stderr, pid
   faults.json      what shall fail, read at each call: a list of
                      tool    its name, or "*"
                      verb    sub-command; for zonecfg any command of its script; absent: every one
@@ -13,7 +13,8 @@ All of it is in the folder $VMM_FAKE_DIR:
                      stderr  its words
                      effect  "before": fails without doing it (the default); "after": does it, then
                              fails; "hang": sleeps until it is killed; "stuck" (zoneadm halt): the
-                             zone stays in shutting_down, with "hang": true the tool, too
+                             zone stays in shutting_down, with "hang": true the tool, too; "dead"
+                             (zoneadm boot): all is well, but the zone's first process ends at once
   neighbours.json  {mac: [address]}: what arp and ndp show
   dev/zvol/rdsk/   a sparse file for each volume
 
@@ -209,7 +210,7 @@ def main(tool, argv):
         number = state["calls"]
         rule = fault(world, state, tool, argv, verbs)
     effect = rule.get("effect", "before") if rule else None
-    call = {"n": number, "tool": tool, "argv": argv, "stdin": stdin}
+    call = {"n": number, "tool": tool, "argv": argv, "stdin": stdin, "pid": os.getpid()}
     if effect == "hang":
         world.record(status=None, stderr="", **call)
         hang()
@@ -223,9 +224,9 @@ def main(tool, argv):
             out = run(world, argv, stdin=stdin, effect=effect) or ""
     except Fail as e:
         status, words = e.status, f"{e}\n"
-    if rule and status == 0:
-        status = rule.get("status", 1)
-        words = rule.get("stderr", f"{tool}: made to fail by the test") + "\n"
+    if rule and effect != "dead":
+        status = status or rule.get("status", 1)
+        words += rule.get("stderr", f"{tool}: made to fail by the test") + "\n"
     world.record(status=status, stderr=words, **call)
     if effect == "stuck" and rule.get("hang"):
         hang()

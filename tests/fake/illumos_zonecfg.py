@@ -232,6 +232,8 @@ class Session:
         zone = self.state["zones"].setdefault(self.name, {
             "state": "configured", "id": None, "pid": None, "uuid": new_uuid()})
         zone["config"] = copy.deepcopy(self.config)
+        zone["links"] = [r["props"]["physical"] for r in self.config["resources"]
+                         if r["type"] == "net"]
         self.changed = False
 
     def info(self, args):

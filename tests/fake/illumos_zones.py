@@ -90,7 +90,7 @@ def do_uninstall(zone, argv, _):
     zone.row["state"] = "configured"
 
 
-def do_boot(zone, argv, _):
+def do_boot(zone, argv, effect):
     no_options("boot", argv, "swi")
     if zone.row["state"] in UP:
         zone.fail(f"is already {zone.row['state']}.")
@@ -108,7 +108,7 @@ def do_boot(zone, argv, _):
             zone.fail(f"data-link '{link}' is in use by zone '{zone_of(zone.state, link)}'\n"
                       f"zoneadm: zone '{zone.name}': call to zoneadmd failed")
     verify(zone)
-    pid = first_process(zone)
+    pid = first_process(zone, "it can not go on" if effect == "dead" else None)
     zone.row.update(state="running", pid=pid, id=zone.state["next_zone_id"])
     zone.state["next_zone_id"] += 1
 
@@ -117,7 +117,7 @@ def bracketed(address, port):
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def first_process(zone):
+def first_process(zone, problem):
     """What the brand's init is given and does: it is the server, or ends at once."""
     about = attributes(zone.row)
     address = about.get("vmm-address", "none").split("/")[0]
@@ -125,7 +125,7 @@ def first_process(zone):
     try:
         argv = [about["vmm-server"], "run", about["vmm-bootrom"],
                 bracketed(address, about["vmm-port"]), bracketed(address, about["vmm-vnc"])]
-        problem = "the zone has no address" if address == "none" else None
+        problem = "the zone has no address" if address == "none" else problem
         links = [r["props"].get("physical") for r in zone.row["config"]["resources"]]
         if about["vmm-link"] not in links:
             problem = f"no link {about['vmm-link']} in this zone"
