@@ -38,6 +38,8 @@ pci_path.device             u8        0..31
 pci_path.function           u8        0..7
 """
 
+BASE64 = r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+
 COMPONENTS = {
     "virtio_disk": "backend_id string /.+/" + PCI_PATH,
     "nvme_disk": """
@@ -59,9 +61,7 @@ COMPONENTS = {
         readonly            bool
         block_size          u32       512..65536
         workers?            u64       1..1024""",
-    "blob_storage_backend": """
-        base64              string    /([A-Za-z0-9+\\/]{4})*([A-Za-z0-9+\\/]{2}==|[A-Za-z0-9+\\/]{3}=)?/
-        readonly            bool""",
+    "blob_storage_backend": f"base64 string /{BASE64}/\nreadonly bool",
     "virtio_network_backend": "vnic_name string /[A-Za-z][A-Za-z0-9_]{0,29}(0|[1-9][0-9]*)/",
     "virtio_socket": "guest_cid u64" + PCI_PATH,
 }
@@ -85,16 +85,19 @@ smbios.version                          u64
 components                              object
 """
 
-MIGRATION = """
+PHASE = "string =Sync|RamPush|Pause|RamPushDirty|Device|Resume|RamPull|Server|Finish|Error"
+
+MIGRATION = f"""
 migration_in                object|null
 migration_in.id             uuid
-migration_in.state          string    =Sync|RamPush|Pause|RamPushDirty|Device|Resume|RamPull|Server|Finish|Error
+migration_in.state          {PHASE}
 migration_out               object|null
 migration_out.id            uuid
-migration_out.state         string    =Sync|RamPush|Pause|RamPushDirty|Device|Resume|RamPull|Server|Finish|Error
+migration_out.state         {PHASE}
 """
 
-STATE = "string =Creating|Starting|Running|Stopping|Stopped|Rebooting|Migrating|Repairing|Failed|Destroyed"
+STATE = ("string =Creating|Starting|Running|Stopping|Stopped|Rebooting|Migrating|Repairing|"
+         "Failed|Destroyed")
 
 ERROR = """
 .                           object

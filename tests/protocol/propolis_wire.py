@@ -28,6 +28,7 @@ from wire import SECONDS, equal
 
 FAKE = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "fake")
 API = openapi.api()
+COMPILED = tempfile.TemporaryDirectory(prefix="vmm-fake-")  # once for all servers
 ZERO = "00000000-0000-0000-0000-000000000000"
 IDENT = "11111111-2222-4333-8444-555555555555"
 VERSIONS = ("1.0.0", "5.0.0")
@@ -92,7 +93,8 @@ class Server:
             [os.path.join(FAKE, "propolis-server"), "run", self.bootrom, "127.0.0.1:0"]
             + ["127.0.0.1:0"] * self.vnc,
             stdout=subprocess.PIPE, text=True, env={
-                **os.environ, "VMM_FAKE_DIR": self.folder, "VMM_FAKE_ZONE": self.zone})
+                **os.environ, "PYTHONPYCACHEPREFIX": COMPILED.name,
+                "VMM_FAKE_DIR": self.folder, "VMM_FAKE_ZONE": self.zone})
         line = self.process.stdout.readline()
         ports = [int(port) for port in re.findall(r"127\.0\.0\.1:(\d+)", line)]
         self.port, self.vnc_port = ports[0], ports[-1]
