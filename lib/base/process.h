@@ -108,7 +108,8 @@ struct process_output {
 };
 
 /* Blocks; never on the loop.  input may be NULL.  Output over out_max ends the child with E_LIMIT.
- * The child is killed at the deadline (E_TIMEOUT) or when the job is cancelled (E_CANCELLED).
+ * The child is killed at the deadline (E_TIMEOUT) or when the job is cancelled (E_CANCELLED); one
+ * that became another user's is left behind.
  * A non-zero exit is E_FAILED with the program's own words.  limits, job may be NULL.
  * ret_output: zeroed by the caller but for what it gives; filled also for E_FAILED;
  * process_output_done frees it. */

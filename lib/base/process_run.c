@@ -202,9 +202,11 @@ process_run(const char *const *argv, const void *input, size_t input_len, size_t
 	while (rc == 0 && (run.pidfd >= 0 || run.out >= 0 || run.err_fd >= 0))
 		rc = turn(&run, err);
 	if (run.pidfd >= 0) {
-		/* Not reaped, so the group's number is still its own. */
-		kill(-run.pid, SIGKILL);
-		process_reap(run.pid, run.pidfd, true, &run.exit);
+		/* Not reaped, so the group's number is still its own.  Who became somebody else
+		 * (pfexec, set-uid) is not ours to kill: it is left, rather than waited for. */
+		bool killed = kill(-run.pid, SIGKILL) == 0 || errno != EPERM;
+
+		process_reap(run.pid, run.pidfd, killed, &run.exit);
 	}
 	drop(&run.pidfd);
 	drop(&run.in);

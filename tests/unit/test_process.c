@@ -350,6 +350,46 @@ START_TEST(process__run__job_deadline_ends_it)
 }
 END_TEST
 
+/* As who is not root; the program becomes root, which its mode lets it. */
+static int
+run_as_nobody(const char *program)
+{
+	struct process_output out = { 0 };
+	uint64_t before = clock_ms();
+
+	if (setgid(65534) < 0 || setuid(65534) < 0)
+		return 2;
+	if (process_run(
+		(const char *[]){ program, "--reuid=0", "--clear-groups", "sleep", "20", NULL },
+		NULL, 0, 100, 300, NULL, NULL, &out, NULL) != E_TIMEOUT)
+		return 3;
+	return clock_ms() - before < 15000 ? 0 : 4;
+}
+
+START_TEST(process__run__child_is_another_users__not_waited_for)
+{
+	char dir[] = "/tmp/test-process.XXXXXX";
+	CLEANUP_FREE char *program = NULL, *setpriv = process_find("setpriv");
+	CLEANUP_FD int from = open(setpriv, O_RDONLY | O_CLOEXEC);
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		return; /* nobody else can make one */
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	ck_assert_int_eq(chmod(dir, 0755), 0);
+	program = fs_join(dir, "setpriv");
+	ck_assert_int_eq(fs_copy_fd(from, setpriv, program, 0755, NULL, NULL), 0);
+	ck_assert_int_eq(chmod(program, 04755), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(run_as_nobody(program));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	ck_assert_int_eq(fs_remove_tree(dir, NULL), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -363,6 +403,7 @@ main(void)
 	UNIT_CASE(s, process__not_executable_text__an_error_here);
 	UNIT_CASE(s, process__descriptors__only_what_was_named);
 	UNIT_CASE(s, process__run__output_and_words);
+	UNIT_CASE(s, process__run__child_is_another_users__not_waited_for);
 	UNIT_CASE(s, process__run__heard_output_has_no_bound);
 	UNIT_CASE(s, process__run__ended_by_limits);
 	UNIT_CASE(s, process__run__grandchild_holds_the_output);
