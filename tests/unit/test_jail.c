@@ -232,7 +232,8 @@ START_TEST(jail__this_host__layers_as_the_kernel_has_them)
 	    (jail_layers() & JAIL_SECCOMP) != 0, prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0);
 	ck_assert_str_eq(jail_layer_names[0], "landlock");
 	ck_assert_str_eq(jail_layer_names[3], "limits");
-	ck_assert_ptr_null(jail_layer_names[4]);
+	ck_assert_str_eq(jail_layer_names[4], "privileges");
+	ck_assert_ptr_null(jail_layer_names[5]);
 }
 END_TEST
 
