@@ -287,14 +287,21 @@ see_hanging(void *arg, json_object *call)
 		*(bool *)arg = true;
 }
 
+bool
+hosting_hangs(const struct hosting *h)
+{
+	bool hanging = false;
+
+	read_calls(h, see_hanging, &hanging);
+	return hanging;
+}
+
 static void
 cancel_when_it_hangs(void *arg)
 {
 	struct hosting_work *work = arg;
-	bool hanging = false;
 
-	read_calls(work->h, see_hanging, &hanging);
-	if (hanging && work->job != NULL)
+	if (hosting_hangs(work->h) && work->job != NULL)
 		job_cancel(work->job);
 	else
 		timer_arm(work->timer, 10);

@@ -43,6 +43,7 @@ void hosting_fault(const struct hosting *h, const char *rules);
 /* The calls since the last time, a line each: "zfs create -p rpool".  Owned. */
 char *hosting_calls(const struct hosting *h);
 char *hosting_script(const struct hosting *h); /* the last script that zonecfg was given; owned */
+bool hosting_hangs(const struct hosting *h); /* a call that was made to hang has begun */
 bool hosting_machine_dir_empty(const struct hosting *h);
 
 /* Runs fn as a job with a deadline (0: none) or one that is cancelled when a call of tool hangs. */

@@ -337,6 +337,22 @@ START_TEST(host__prepare__no_room__told_before_anything_is_written)
 }
 END_TEST
 
+START_TEST(host__prepare__no_rights__told_which)
+{
+	struct hosting h;
+	struct err err = ERR_INIT;
+
+	hosting_start(&h);
+	hosting_fault(&h,
+	    "[{\"tool\": \"dladm\", \"verb\": \"create-vnic\", "
+	    "\"stderr\": \"dladm: vnic creation over igb0 failed: permission denied\"}]");
+	ck_assert_int_eq(host_prepare(h.m, &h.image, NULL, &err), E_PERMISSION);
+	ck_assert_ptr_nonnull(strstr(err.msg, "permission denied"));
+	ck_assert_ptr_nonnull(strstr(err.hint, "rights profile"));
+	hosting_stop(&h);
+}
+END_TEST
+
 START_TEST(host__prepare__zone_dir_is_wrong__told_with_the_remedy)
 {
 	struct hosting h;
@@ -605,6 +621,85 @@ START_TEST(host__prepare__several_of_one_image__made_once)
 }
 END_TEST
 
+/* Two of one image: the first hangs in its import, the second comes then. */
+struct pair {
+	struct hosting h;
+	struct loop *loop;
+	struct worker_pool *pool;
+	struct timer *look;
+	struct job *first_job;
+	struct one first, second;
+	int left;
+};
+
+static void
+second_done(void *data)
+{
+	struct pair *pair = data;
+
+	job_cancel(pair->first_job); /* which still hangs */
+}
+
+static void
+second_run(struct job *job, void *data)
+{
+	struct pair *pair = data;
+
+	pair->second.rc = host_prepare(pair->second.m, &pair->h.image, job, &pair->second.err);
+}
+
+static void
+start_second(void *data)
+{
+	struct pair *pair = data;
+
+	if (!hosting_hangs(&pair->h))
+		timer_arm(pair->look, 20);
+	else
+		ck_assert_int_eq(worker_submit(pair->pool, "second", second_run, second_done, pair,
+				     3000, NULL, NULL),
+		    0);
+}
+
+START_TEST(host__prepare__waits_for_an_import__no_longer_than_its_job)
+{
+	struct pair p = { .left = 1 };
+	struct host_imports *imports = host_imports_create();
+	CLEANUP_FREE char *calls = NULL, *state = NULL;
+	char *first;
+
+	hosting_start(&p.h);
+	p.loop = loop_create();
+	p.pool = worker_pool_create(p.loop, 2, 2);
+	p.look = timer_create_on(p.loop, start_second, &p);
+	p.h.m->imports = imports;
+	p.first = (struct one){ .h = &p.h, .m = p.h.m, .left = &p.left, .loop = p.loop };
+	p.h.machine.id = "000000000001";
+	p.second.m = host_machine_copy(&p.h.config, &p.h.machine);
+	p.second.m->imports = imports;
+	hosting_fault(&p.h, "[{\"tool\": \"zfs\", \"verb\": \"snapshot\", \"effect\": \"hang\"}]");
+	ck_assert_int_eq(
+	    worker_submit(p.pool, "first", one_run, one_done, &p.first, 0, &p.first_job, NULL), 0);
+	timer_arm(p.look, 20);
+	loop_run(p.loop);
+	ck_assert_int_eq(p.first.rc, E_CANCELLED);
+	ck_assert_int_eq(p.second.rc, E_TIMEOUT);
+	calls = hosting_calls(&p.h);
+	first = strstr(calls, " -V ");
+	ck_assert_ptr_nonnull(first);
+	ck_assert_ptr_null(strstr(first + 1, " -V "));
+	state = hosting_state(&p.h);
+	ck_assert_ptr_null(strstr(state, HOSTING_HEX));
+	timer_destroy(p.look);
+	worker_pool_destroy(p.pool);
+	loop_destroy(p.loop);
+	host_machine_destroy(p.second.m);
+	host_imports_destroy(imports);
+	p.h.machine.id = HOSTING_ID;
+	hosting_stop(&p.h);
+}
+END_TEST
+
 /* ---- removed ---- */
 
 START_TEST(host__unprepare__exact_calls_and_nothing_left)
@@ -694,6 +789,7 @@ main(void)
 	UNIT_CASE(s, host__prepare__qcow2__made_raw_on_the_way);
 	UNIT_CASE(s, host__prepare__smaller_than_the_image__refused);
 	UNIT_CASE(s, host__prepare__no_room__told_before_anything_is_written);
+	UNIT_CASE(s, host__prepare__no_rights__told_which);
 	UNIT_CASE(s, host__prepare__zone_dir_is_wrong__told_with_the_remedy);
 	UNIT_CASE(s, host__prepare__host_lacks_a_part__hint_names_the_command);
 	UNIT_CASE(s, host__prepare__names_are_somebody_elses__refused_and_untouched);
@@ -702,6 +798,7 @@ main(void)
 	UNIT_CASE(s, host__prepare__cancelled__everything_taken_back);
 	UNIT_CASE(s, host__prepare__taking_back_fails__told_and_removed_later);
 	UNIT_CASE(s, host__prepare__several_of_one_image__made_once);
+	UNIT_CASE(s, host__prepare__waits_for_an_import__no_longer_than_its_job);
 	UNIT_CASE(s, host__unprepare__exact_calls_and_nothing_left);
 	UNIT_CASE(s, host__unprepare__the_zone_can_not_be_halted__keeps_links_and_disk);
 	UNIT_CASE(s, host__drop_image__in_use__stays);

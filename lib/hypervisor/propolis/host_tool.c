@@ -40,7 +40,9 @@ host_turn_back_failed(struct err *err, const struct err *back)
 {
 	if (err == NULL || back->code == 0)
 		return;
-	err_hint(err, "something is left, which destroying the machine removes: %s", back->msg);
+	err_hint(err,
+	    "something is left, for the next attempt or the end of the machine to remove: %s",
+	    back->msg);
 }
 
 int
@@ -87,8 +89,11 @@ explain(const char *tool, int rc, const struct process_output *output, struct er
 		return E_NO_SPACE;
 	}
 	if (strstr(words, "ermission denied") != NULL || strstr(words, "not authorized") != NULL ||
-	    strstr(words, "must be a privileged user") != NULL)
-		err_hint(err, "vmmd needs root, or the rights profiles that docs/illumos.md names");
+	    strstr(words, "must be a privileged user") != NULL) {
+		err_set(err, E_PERMISSION, "'%s' failed: %s", tool, words);
+		err_hint(err, "vmmd needs root, or the rights profile that docs/illumos.md names");
+		return E_PERMISSION;
+	}
 	return rc;
 }
 
