@@ -265,6 +265,15 @@ disk_run(struct operation *op, struct err *err)
 	return STEP_WAIT;
 }
 
+static void
+disk_cancel(struct operation *op)
+{
+	struct hv_machine *hv = op->vm->hv;
+
+	if (hv != NULL && hv->ops->cancel != NULL)
+		hv->ops->cancel(hv);
+}
+
 static enum step_result
 disk_undo(struct operation *op, struct err *err)
 {
@@ -305,7 +314,7 @@ static const struct op_step steps[] = {
 	{ "journal", journal_run, NULL, journal_undo },
 	{ "files", files_run, files_cancel, NULL },
 	{ "image", image_run, image_cancel, NULL },
-	{ "disk", disk_run, NULL, disk_undo },
+	{ "disk", disk_run, disk_cancel, disk_undo },
 	{ "prepared", prepared_run, NULL, NULL },
 };
 const struct op_kind op_kind_create = { "vm.create", steps, ARRAY_LEN(steps), create_release, NULL };

@@ -219,6 +219,17 @@ propolis_op_prepare(
 	task_submit(m, task, "prepare", PREPARE_MS);
 }
 
+static void
+propolis_op_cancel(struct hv_machine *base)
+{
+	struct machine *m = (struct machine *)base;
+	struct task *task;
+
+	LIST_FOREACH(task, &m->tasks, entry)
+		if (task->run == prepare_run && task->job != NULL)
+			job_cancel(task->job);
+}
+
 static int
 unprepare_run(struct task *task, struct job *job)
 {
@@ -485,6 +496,7 @@ const struct hv_ops propolis_ops = {
 	.open = propolis_op_open,
 	.close = propolis_op_close,
 	.prepare = propolis_op_prepare,
+	.cancel = propolis_op_cancel,
 	.unprepare = propolis_op_unprepare,
 	.launch = propolis_op_launch,
 	.runtime = propolis_op_runtime,
