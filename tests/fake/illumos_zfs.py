@@ -115,7 +115,7 @@ class Pools:
             return "-", "-"
         plain = {
             "name": name, "type": dataset["type"], "used": str(self.used(name)),
-            "available": str(self.free(name)), "origin": dataset.get("origin", "-"),
+            "available": str(max(self.free(name), 0)), "origin": dataset.get("origin", "-"),
             "referenced": dataset["props"].get("volsize", "0"), "creation": "1700000000",
             "written": "0", "clones": ",".join(self.clones(name)) or "-",
         }
