@@ -586,6 +586,7 @@ START_TEST(host__prepare__several_of_one_image__made_once)
 	enum { COUNT = 3 };
 	struct hosting h;
 	struct one ones[COUNT];
+	char *dirs[COUNT];
 	struct loop *loop = loop_create();
 	struct worker_pool *pool = worker_pool_create(loop, COUNT, COUNT);
 	struct host_imports *imports = host_imports_create();
@@ -599,6 +600,9 @@ START_TEST(host__prepare__several_of_one_image__made_once)
 		ones[i] = (struct one){ .h = &h, .left = &left, .loop = loop };
 		snprintf(ones[i].id, sizeof(ones[i].id), "00000000000%d", i);
 		h.machine.id = ones[i].id;
+		dirs[i] = fs_join(h.dir, ones[i].id);
+		ck_assert_int_eq(fs_mkdirs(dirs[i], 0700, NULL), 0);
+		h.machine.dir = dirs[i];
 		ones[i].m = host_machine_copy(&h.config, &h.machine);
 		ones[i].m->imports = imports;
 		ck_assert_int_eq(
@@ -612,6 +616,7 @@ START_TEST(host__prepare__several_of_one_image__made_once)
 	for (int i = 0; i < COUNT; i++) {
 		ok(ones[i].rc, &ones[i].err);
 		host_machine_destroy(ones[i].m);
+		free(dirs[i]);
 	}
 	worker_pool_destroy(pool);
 	host_imports_destroy(imports);
