@@ -160,6 +160,31 @@ def test_console_is_shared_and_kept():
     host.gone("con")
 
 
+def test_console_that_outgrew_the_server_tells_how_much_was_lost():
+    host.create("long", start=True)
+    host.booted("long")
+    path = os.path.join(host.vm("long")["work_dir"], "console.log")
+
+    def log():
+        with open(path, "rb") as f:
+            return f.read()
+    at_first, zone = len(log()), host.zone("long")
+    host.kill()
+    piece = "0123456789abcde\n" * 1024
+    host.guest("long", "print", zone, text=piece, times=200)  # 3 MiB, of which the middle is dropped
+    host.guest("long", "print", zone, text="the newest line")
+    host.start()
+    wait_until("the newest line", lambda: b"the newest line" in log())
+    before, rest = log().split(b"\r\n[vmmd: ")
+    lost, after = rest.split(b" bytes of the console were lost]\r\n")
+    equal(len(before) + int(lost) + len(after),
+          at_first + 200 * len(piece) + len("the newest line"), "every byte is kept or told of")
+    host.guest("long", "print", text="and it goes on")
+    wait_until("what came later", lambda: b"and it goes on" in log())
+    equal(log().count(b"the newest line"), 1)
+    host.gone("long")
+
+
 def events():
     path = os.path.join(host.fake, "server-events.jsonl")
     with open(path) as f:

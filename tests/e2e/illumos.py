@@ -131,9 +131,9 @@ class IllumosHost(Host):
     def server_faults(self, *rules, **settings):
         self.write_rules("server-faults.json", [*rules, settings] if settings else list(rules))
 
-    def guest(self, name, do, **more):
-        """Something happens in the guest."""
-        path = os.path.join(self.fake, "server-commands", self.zone(name) + ".jsonl")
+    def guest(self, name, do, zone=None, **more):
+        """Something happens in the guest; zone: for a time without a daemon to ask for it."""
+        path = os.path.join(self.fake, "server-commands", (zone or self.zone(name)) + ".jsonl")
         with open(path, "a") as f:
             f.write(json.dumps({"do": do, **more}) + "\n")
 

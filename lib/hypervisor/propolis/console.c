@@ -28,7 +28,8 @@ enum {
 	RETRY_MAX_MS = 5000,
 	LOG_MAX = 16 << 20,
 	HISTORY = 256 << 10,
-	HISTORY_MS = 20000
+	HISTORY_MS = 20000,
+	BARREN = 2 /* connections */
 };
 
 struct propolis_console {
@@ -38,7 +39,9 @@ struct propolis_console {
 	struct timer *retry;
 	unsigned retry_ms;
 	bool open;
-	char *host; /* where the instance is: ours, or where it was moved */
+	bool opened, heard; /* this connection: was taken, brought something */
+	unsigned barren;    /* how many in a row brought nothing */
+	char *host;         /* where the instance is: ours, or where it was moved */
 	uint16_t port;
 	int fd;           /* console.log; -1: it can not be written */
 	int64_t size;     /* of the log */
@@ -123,8 +126,7 @@ on_open(void *arg)
 {
 	struct propolis_console *c = arg;
 
-	c->open = true;
-	c->retry_ms = RETRY_MIN_MS;
+	c->open = c->opened = true;
 }
 
 static void
@@ -134,6 +136,8 @@ on_binary(void *arg, const void *data, size_t len)
 	struct machine *m = c->m;
 
 	propolis_enter(m);
+	c->heard = true;
+	c->retry_ms = RETRY_MIN_MS;
 	keep(c, data, len);
 	if (!m->dead && m->console == c && c->fd >= 0 && c->size > LOG_MAX)
 		rotate(c);
@@ -188,25 +192,30 @@ on_text(void *arg, const char *text, size_t len)
 static void
 take_history(struct propolis_console *c, json_object *body)
 {
-	int64_t end = json_int(body, "last_byte_offset"), have = c->size - c->base, lost;
-	json_object *data = NULL;
+	int64_t end = json_int(body, "last_byte_offset"), have = c->size - c->base;
 	CLEANUP_FREE unsigned char *bytes = NULL;
-	CLEANUP_FREE char *mark = NULL;
-	size_t count;
+	json_object *data = NULL;
+	int64_t count, known;
 
 	if (!json_object_object_get_ex(body, "data", &data) ||
 	    !json_object_is_type(data, json_type_array))
 		return;
-	count = json_object_array_length(data);
-	bytes = xmalloc(count + 1);
-	for (size_t i = 0; i < count; i++)
-		bytes[i] = (unsigned char)json_object_get_int(json_object_array_get_idx(data, i));
-	lost = end - (int64_t)count - have;
-	if (lost < 0)
+	count = (int64_t)json_object_array_length(data);
+	known = have - (end - count); /* how much of it we have; less than none: some was lost */
+	if (known >= count)
 		return;
-	mark = xasprintf("\r\n[vmmd: %lld bytes of the console were lost]\r\n", (long long)lost);
-	keep(c, mark, strlen(mark));
-	keep(c, bytes, count);
+	bytes = xmalloc((size_t)count);
+	for (int64_t i = 0; i < count; i++)
+		bytes[i] =
+		    (unsigned char)json_object_get_int(json_object_array_get_idx(data, (size_t)i));
+	if (known < 0) {
+		CLEANUP_FREE char *mark = xasprintf(
+		    "\r\n[vmmd: %lld bytes of the console were lost]\r\n", (long long)-known);
+
+		keep(c, mark, strlen(mark));
+		known = 0;
+	}
+	keep(c, bytes + known, (size_t)(count - known));
 	c->base = c->size - end;
 	write_base(c);
 }
@@ -252,7 +261,11 @@ on_closed(void *arg, unsigned code, int status, const struct err *err)
 
 	websocket_destroy(TAKE(c->ws));
 	c->open = false;
-	if (status == 400 && c->history_rest == NULL)
+	c->barren = c->heard ? 0 : c->barren + 1;
+	/* A server that does not have the byte any more where we stopped says so, or takes the
+	 * upgrade and drops the connection. */
+	if (c->history_rest == NULL &&
+	    (status == 400 || (status == 0 && c->barren % BARREN == 0 && c->opened)))
 		ask_history(c);
 	else
 		connect_soon(c);
@@ -272,6 +285,7 @@ on_retry(void *arg)
 		.open_timeout_ms = OPEN_MS,
 		.idle_timeout_ms = IDLE_MS };
 
+	c->opened = c->heard = false;
 	if (c->ws == NULL && c->history_rest == NULL)
 		c->ws = websocket_create(c->m->loop, &target, &handler, c);
 }
