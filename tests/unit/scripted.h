@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -61,6 +62,7 @@ struct scripted {
 	struct talk talks[SCRIPTED_TALKS];
 	size_t count;
 	unsigned fds_before;
+	struct rlimit limit; /* of descriptors, before they were used up */
 };
 
 static unsigned __attribute__((unused)) scripted_open_fds(void)
@@ -244,6 +246,22 @@ static void __attribute__((unused)) scripted_done(struct scripted *server)
 	timer_destroy(server->guard);
 	loop_destroy(server->loop);
 	ck_assert_uint_eq(scripted_open_fds(), server->fds_before);
+}
+
+/* This process gets no more descriptors. */
+static void __attribute__((unused)) scripted_use_up(struct scripted *server)
+{
+	struct rlimit none;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &server->limit), 0);
+	none = server->limit;
+	none.rlim_cur = 0;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
+static void __attribute__((unused)) scripted_give_back(struct scripted *server)
+{
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &server->limit), 0);
 }
 
 /* Until somebody calls loop_stop. */

@@ -393,6 +393,19 @@ START_TEST(rest__no_address__network_error_later)
 }
 END_TEST
 
+START_TEST(rest__no_descriptor_left__network_error_later)
+{
+	struct bench b;
+
+	setup(&b, AF_INET, &good);
+	scripted_use_up(&b.server);
+	ask(&b, NULL);
+	ck_assert_int_eq(b.call.code, E_NETWORK);
+	scripted_give_back(&b.server);
+	teardown(&b);
+}
+END_TEST
+
 /* ---- several, and their ends ---- */
 
 static const struct script silent = { .say = "" };
@@ -532,6 +545,7 @@ main(void)
 	UNIT_CASE(s, rest__refused_before_the_body_was_read__has_the_status);
 	UNIT_CASE(s, rest__nobody_listens__network_error_later);
 	UNIT_CASE(s, rest__no_address__network_error_later);
+	UNIT_CASE(s, rest__no_descriptor_left__network_error_later);
 	UNIT_CASE(s, rest__long_poll__holds_up_nobody);
 	UNIT_CASE(s, rest__cancelled_at_once__never_ends);
 	UNIT_CASE(s, rest__cancelled_within_the_answer__connection_is_closed);

@@ -384,6 +384,21 @@ START_TEST(websocket__no_address__network_error_later)
 }
 END_TEST
 
+START_TEST(websocket__no_descriptor_left__network_error_later)
+{
+	struct bench b;
+
+	setup(&b, NULL);
+	scripted_use_up(&b.server);
+	start(&b);
+	SCRIPTED_UNTIL(&b.server, b.ends > 0);
+	ck_assert_int_eq(b.err.code, E_NETWORK);
+	ck_assert_ptr_nonnull(strstr(b.err.msg, "Too many open files"));
+	scripted_give_back(&b.server);
+	teardown(&b);
+}
+END_TEST
+
 /* ---- frames ---- */
 
 struct frames {
@@ -437,6 +452,7 @@ static const struct frames frames[] = {
 	{ "a text above 64 KiB", FRAMES("\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x01"), "open closed:0:failed", "close:1009 ", "64 KiB" },
 	{ "a text that grows above 64 KiB", FRAMES("\x01\x02xy\x80\x7e\xff\xff"), "open closed:0:failed", "close:1009 ", "64 KiB" },
 	{ "a close of one byte", FRAMES("\x88\x01\x03"), "open closed:0:failed", "close:1002 ", "impossible code" },
+	{ "a close of one byte after a ping", FRAMES("\x89\x02x\xe8" "\x88\x01\x03"), "open closed:0:failed", "pong:x\xe8 close:1002 ", "impossible code" },
 	{ "a close with code 999", FRAMES("\x88\x02\x03\xe7"), "open closed:0:failed", "close:1002 ", "impossible code" },
 	{ "a close with code 1005", FRAMES("\x88\x02\x03\xed"), "open closed:0:failed", "close:1002 ", "impossible code" },
 	{ "a close with code 1006", FRAMES("\x88\x02\x03\xee"), "open closed:0:failed", "close:1002 ", "impossible code" },
@@ -558,6 +574,7 @@ START_TEST(websocket__sent__is_masked_with_another_key_each)
 	start(&b);
 	ck_assert_int_eq(websocket_send(b.ws, "early", 5, &b.err), E_STATE);
 	SCRIPTED_UNTIL(&b.server, b.opens > 0);
+	ck_assert_int_eq(websocket_send(b.ws, middle, (256 << 10) + 1, NULL), E_LIMIT);
 	ck_assert_int_eq(websocket_send(b.ws, "one", 3, NULL), 0);
 	ck_assert_int_eq(websocket_send(b.ws, "", 0, NULL), 0);
 	ck_assert_int_eq(websocket_send(b.ws, "one", 3, NULL), 0);
@@ -658,6 +675,20 @@ pong_each(struct talk *talk)
 	if (b->said.len > before && str_ends(said(b), "ping: "))
 		stream_write(talk->stream, "\x8a\x00", 2);
 }
+
+START_TEST(websocket__never_idle__outlives_its_open_timeout)
+{
+	struct bench b;
+
+	setup(&b, NULL);
+	start_at(&b, "127.0.0.1", 100, 0);
+	SCRIPTED_UNTIL(&b.server, b.opens > 0);
+	scripted_run_for(&b.server, 150);
+	ck_assert_str_eq(said(&b), "");
+	ck_assert_int_eq(b.ends, 0);
+	teardown(&b);
+}
+END_TEST
 
 START_TEST(websocket__pings_answered__it_lives)
 {
@@ -768,6 +799,7 @@ main(void)
 	UNIT_CASE(s, websocket__upgrade__sends_exactly_this);
 	UNIT_CASE(s, websocket__nobody_listens__network_error_later);
 	UNIT_CASE(s, websocket__no_address__network_error_later);
+	UNIT_CASE(s, websocket__no_descriptor_left__network_error_later);
 	UNIT_CASE(s, websocket__frames_right_behind_the_upgrade__are_seen);
 	UNIT_CASE(s, websocket__large_frames__come_whole);
 	UNIT_CASE(s, websocket__text_of_exactly_the_limit__is_taken);
@@ -776,6 +808,7 @@ main(void)
 	UNIT_CASE(s, websocket__server_does_not_read__sending_is_refused_then_goes_on);
 	UNIT_CASE(s, websocket__flood_of_pings__queue_is_bounded);
 	UNIT_CASE(s, websocket__idle__is_pinged_then_given_up);
+	UNIT_CASE(s, websocket__never_idle__outlives_its_open_timeout);
 	UNIT_CASE(s, websocket__pings_answered__it_lives);
 	UNIT_CASE(s, websocket__server_stuck_at_the_end__close_does_not_wait_for_it);
 	UNIT_CASE(s, websocket__destroyed_when_open__says_good_bye);
