@@ -775,7 +775,7 @@ START_TEST(websocket__destroyed_in_any_callback__is_the_last)
 
 		setup(&b, &script);
 		b.destroy_in = rows[i].where;
-		start(&b);
+		start_at(&b, "127.0.0.1", 10000, 10000);
 		SCRIPTED_UNTIL(&b.server, b.ws == NULL);
 		SCRIPTED_UNTIL(&b.server, b.server.talks[0].closed);
 		ck_assert_str_eq(seen(&b), rows[i].seen);
