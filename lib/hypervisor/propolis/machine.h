@@ -90,6 +90,7 @@ struct machine {
 	uint64_t gen;
 	bool seen; /* a state of the instance is known */
 	bool active_once, unresponsive;
+	bool probe_next; /* the server is asked whether it is there, before another long poll */
 	uint64_t silent_since_ms; /* 0: it answers */
 
 	/* end.c */

@@ -13,7 +13,7 @@
 #include "lib/hypervisor/propolis/machine.h"
 
 /* POLL_MS: of one long poll; whether the server is there at all is asked in between. */
-enum { POLL_MS = 60000, PROBE_MS = 5000, RETRY_MS = 300, SILENT_MS = 10000, RUNDOWN_MS = 5000 };
+enum { POLL_MS = 20000, PROBE_MS = 5000, RETRY_MS = 300, SILENT_MS = 10000, RUNDOWN_MS = 5000 };
 
 static void ask(struct machine *m);
 
@@ -187,6 +187,8 @@ probed(void *arg, const struct rest_reply *reply, const struct err *err)
 	} else if (reply->status == 424) {
 		no_instance(m);
 	} else {
+		/* Another long poll would only find it out later. */
+		m->probe_next = true;
 		silent(m, err);
 	}
 	propolis_leave(m);
@@ -202,6 +204,7 @@ probe(struct machine *m)
 		.done = probed,
 		.arg = m };
 
+	m->probe_next = false;
 	m->poll = rest_call(m->rest, &call);
 }
 
@@ -268,7 +271,11 @@ on_repoll(void *arg)
 {
 	struct machine *m = arg;
 
-	if (m->rest != NULL && m->poll == NULL)
+	if (m->rest == NULL || m->poll != NULL)
+		return;
+	if (m->probe_next)
+		probe(m);
+	else
 		ask(m);
 }
 
@@ -277,7 +284,7 @@ monitor_start(struct machine *m)
 {
 	monitor_stop(m);
 	m->gen = 0;
-	m->seen = false;
+	m->seen = m->probe_next = false;
 	m->silent_since_ms = 0;
 	m->repoll = timer_create_on(m->loop, on_repoll, m);
 	ask(m);
