@@ -310,7 +310,7 @@ static const struct upgrade upgrades[] = {
 	{ "400 with a chunk that is none", "HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", HOLD, 400, E_FAILED, NOT_101 "400" },
 	{ "400 that is cut", "HTTP/1.1 400 Bad Request\r\nContent-Length: 500\r\n\r\n{\"mess", CLOSE, 400, E_FAILED, NOT_101 "400: {\"mess" },
 	{ "400 that is reset", "HTTP/1.1 400 Bad Request\r\nContent-Length: 500\r\n\r\n{\"mess", RESET, 400, E_FAILED, NOT_101 "400" },
-	{ "400 that never ends", "HTTP/1.1 400 Bad Request\r\nContent-Length: 500\r\n\r\n{\"mess", HOLD, 400, E_FAILED, NOT_101 "400: {\"mess", .open_ms = 50 },
+	{ "400 that never ends", "HTTP/1.1 400 Bad Request\r\nContent-Length: 500\r\n\r\n{\"mess", HOLD, 400, E_FAILED, NOT_101 "400: {\"mess", .open_ms = 400 },
 	{ "400 without end", "HTTP/1.1 400 Bad Request\r\n\r\n", HOLD, 400, E_FAILED, NOT_101 "400: xxx", .filler = 1 << 20 },
 	{ "HTML", "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 8\r\n\r\n<p>\a</p>", HOLD, 502, E_FAILED, NOT_101 "502: <p>\\x07</p>" },
 	{ "200", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", HOLD, 200, E_FAILED, NOT_101 "200" },
@@ -681,9 +681,9 @@ START_TEST(websocket__never_idle__outlives_its_open_timeout)
 	struct bench b;
 
 	setup(&b, NULL);
-	start_at(&b, "127.0.0.1", 100, 0);
+	start_at(&b, "127.0.0.1", 400, 0);
 	SCRIPTED_UNTIL(&b.server, b.opens > 0);
-	scripted_run_for(&b.server, 150);
+	scripted_run_for(&b.server, 450);
 	ck_assert_str_eq(said(&b), "");
 	ck_assert_int_eq(b.ends, 0);
 	teardown(&b);
@@ -696,7 +696,7 @@ START_TEST(websocket__pings_answered__it_lives)
 
 	setup(&b, NULL);
 	b.server.on_input = pong_each;
-	start_at(&b, "127.0.0.1", 10000, 20);
+	start_at(&b, "127.0.0.1", 10000, 200);
 	SCRIPTED_UNTIL(&b.server, b.ends > 0 || str_eq(said(&b), "ping: ping: ping: ping: "));
 	ck_assert_int_eq(b.ends, 0);
 	teardown(&b);
