@@ -3,8 +3,6 @@
 the propolis-server of tests/fake.  What others have on that host is put there first and compared
 in the end."""
 
-import copy
-import hashlib
 import json
 import os
 import socket
@@ -12,8 +10,7 @@ import subprocess
 import sys
 import threading
 
-from harness import (TOP, Failure, Host, RpcError, check, contains, equal, process_exists,
-                     wait_until)
+from harness import TOP, Failure, Host, RpcError, check, equal, process_exists, wait_until
 
 FAKE = os.path.join(TOP, "tests", "fake")
 sys.path.append(FAKE)
@@ -268,6 +265,13 @@ class IllumosHost(Host):
             text += f"{row['tool']} {' '.join(row['argv'])}: {row['status']} {row['stderr']}"
         return text
 
+    def stop(self):
+        status = super().stop()
+        words = [line for line in Host.log(self).splitlines()
+                 if "Sanitizer" in line or "runtime error" in line]
+        check(not words, *words)
+        return status
+
     def close(self):
         for name in ("faults.json", "server-faults.json"):
             if os.path.exists(os.path.join(self.fake, name)):
@@ -344,7 +348,8 @@ class Sshd:
         commands = os.path.join(self.host.fake, "server-commands", self.host.zone(name) + ".jsonl")
         for script, text in self.GUEST.items():
             self.script(script, text)
-        off = f"echo '{json.dumps({'do': 'poweroff'})}' >> {commands}\n" if powers_off else "exit 1\n"
+        off = f"echo '{json.dumps({'do': 'poweroff'})}' >> {commands}\n"
+        off = off if powers_off else "exit 1\n"
         for script in ("poweroff", "shutdown", "halt"):
             self.script(script, f"echo {script} $* >> {self.dir}/power\n" + off)
         text = (f"HostKey {folder}/host_ed25519\nAuthorizedKeysFile {folder}/id_ed25519.pub\n"
@@ -369,11 +374,3 @@ class Sshd:
 
     def asked_to_power_off(self):
         return os.path.exists(os.path.join(self.dir, "power"))
-
-
-def sha256_of(path):
-    with open(path, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest()
-
-
-__all__ = ["BOOTED", "MIB", "IllumosHost", "Sshd", "contains", "copy", "sha256_of", "together"]
