@@ -184,6 +184,15 @@ launch_undo(struct operation *op, struct err *err)
 	    err);
 }
 
+static void
+hypervisor_cancel(struct operation *op)
+{
+	struct hv_machine *hv = op->vm->hv;
+
+	if (hv->ops->cancel != NULL)
+		hv->ops->cancel(hv);
+}
+
 /* ---- step: run ---- */
 
 static void
@@ -233,8 +242,8 @@ static const struct op_step steps[] = {
 	{ "settle", settle_run, wait_cancel, NULL },
 	{ "journal", journal_run, NULL, journal_undo },
 	{ "seed", seed_run, NULL, NULL },
-	{ "launch", launch_run, NULL, launch_undo },
-	{ "run", run_run, NULL, NULL },
+	{ "launch", launch_run, hypervisor_cancel, launch_undo },
+	{ "run", run_run, hypervisor_cancel, NULL },
 };
 const struct op_kind op_kind_start = { "vm.start", steps, ARRAY_LEN(steps), start_release, NULL };
 

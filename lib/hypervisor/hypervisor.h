@@ -156,7 +156,8 @@ struct hv_ops {
 	/* Makes the disk.  Never over an existing one; a failure leaves nothing.  image NULL: the
 	 * machine has none, which not every backend accepts (E_PARAMS). */
 	void (*prepare)(struct hv_machine *m, const struct hv_image *image, hv_done_fn *done, void *arg);
-	/* A prepare that is under way ends soon, with E_CANCELLED.  NULL: none takes long. */
+	/* A prepare, launch or run that is under way ends soon, with E_CANCELLED.  NULL: none takes
+	 * long. */
 	void (*cancel)(struct hv_machine *m);
 	/* Removes what prepare and start made; a machine that was never prepared is fine. */
 	void (*unprepare)(struct hv_machine *m, hv_done_fn *done, void *arg);

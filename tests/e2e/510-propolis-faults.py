@@ -42,6 +42,51 @@ def test_cancelled_in_the_midst():
     host.nothing_left()
 
 
+def cancel_start(name, waits):
+    """Cancels a start once waits() is true; what it leaves is what a failed one leaves."""
+    connection = host.rpc(120)
+    request = connection.begin("vm.start", name=name)
+    wait_until("the start to wait", waits)
+    operation = [o for o in host.call("operation.list")["operations"]
+                 if o["vm"] == name and o["kind"] == "vm.start" and o["state"] == "running"][0]
+    host.faults()
+    host.call("operation.cancel", id=operation["id"])
+    try:
+        connection.answer(request)
+        check(False, "it was cancelled")
+    except RpcError as e:
+        equal(e.name, "cancelled", e.error)
+    connection.close()
+    host.server_faults()
+    wait_until("the zone to be halted", lambda: host.zone_row(name)["state"] == "installed")
+    equal((host.vm(name)["state"], host.vm(name)["reason"]), ("stopped", "cancelled"))
+    equal(host.servers(), [])
+    host.only_machine(name)
+
+
+def asked(name, method, path):
+    """Whether the server of its zone got the request, from now on."""
+    start = len(host.exchanges())
+    zone = host.zone(name)
+    return lambda: [e for e in host.exchanges(start)
+                    if (e["zone"], e["method"], e["path"]) == (zone, method, path)]
+
+
+def test_a_start_is_cancelled_wherever_it_waits():
+    host.create("cs")
+    host.faults({"tool": "zoneadm", "verb": "boot", "effect": "hang"})
+    cancel_start("cs", lambda: [c for c in host.calls() if c["status"] is None
+                                and "boot" in c["argv"] and process_exists(c["pid"])])
+    host.server_faults({"close": True})
+    cancel_start("cs", asked("cs", "GET", "/instance"))
+    host.server_faults({"method": "PUT", "path": "/instance", "delay": 600})
+    cancel_start("cs", asked("cs", "GET", "/instance"))
+    host.server_faults(hold="Starting")
+    cancel_start("cs", asked("cs", "PUT", "/instance/state"))
+    start_works("cs")
+    host.gone("cs")
+
+
 # ---- the server ----
 
 def start_fails(name, words, *rules, **settings):

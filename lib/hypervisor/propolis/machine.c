@@ -228,6 +228,7 @@ propolis_op_cancel(struct hv_machine *base)
 	LIST_FOREACH(task, &m->tasks, entry)
 		if (task->run == prepare_run && task->job != NULL)
 			job_cancel(task->job);
+	launch_cancel(m);
 }
 
 static int

@@ -153,6 +153,7 @@ void propolis_op_launch(struct hv_machine *base, hv_done_fn *done, void *arg);
 void propolis_op_run(struct hv_machine *base, hv_done_fn *done, void *arg);
 void launch_on_deadline(struct machine *m);
 void launch_on_again(struct machine *m);
+void launch_cancel(struct machine *m); /* a launch or run that is under way ends soon */
 void launch_zone_gone(struct machine *m); /* while the server was awaited */
 void launch_fail(struct machine *m, const struct err *err); /* halts the zone, then tells */
 void launch_failed(struct machine *m); /* it is halted */

@@ -13,6 +13,7 @@
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/base/worker.h"
 #include "lib/hypervisor/propolis/machine.h"
 
 /* SEED_MAX: with the rest it has to fit a request, which may be 1 MiB in base64. */
@@ -402,4 +403,24 @@ propolis_op_run(struct hv_machine *base, hv_done_fn *done, void *arg)
 	call.body = json_object_new_string("Run");
 	rest_call(m->rest, &call);
 	json_object_put(call.body);
+}
+
+/* ---- giving up ---- */
+
+void
+launch_cancel(struct machine *m)
+{
+	struct err err = ERR_INIT;
+	struct task *task;
+
+	err_set(&err, E_CANCELLED, "the start of machine '%s' was cancelled", m->config->name);
+	LIST_FOREACH(task, &m->tasks, entry)
+		if (task->done == booted && task->job != NULL)
+			job_cancel(task->job);
+	if (m->phase == PHASE_AWAITING || m->phase == PHASE_ENSURING) {
+		launch_fail(m, &err);
+	} else if (m->run != NULL) {
+		timer_disarm(m->deadline);
+		call_finish_soon(TAKE(m->run), &err);
+	}
 }
