@@ -86,6 +86,7 @@ off_job(struct job *job, void *data)
 	struct guest_off *off = data;
 	CLEANUP_FREE char *quoted = ssh_quote(script), *command = xasprintf("exec sh -c %s", quoted);
 	struct ssh_exec exec = { .command = command, .on_output = on_words, .arg = off };
+	CLEANUP_FREE char *words = NULL;
 	struct ssh_result result = { 0 };
 	struct ssh *ssh = NULL;
 	int rc = login(off, job, &ssh);
@@ -101,13 +102,13 @@ off_job(struct job *job, void *data)
 	}
 	if (result.signal[0] == '\0' && result.status == 0)
 		return;
-	while (off->words.len > 0 && off->words.data[off->words.len - 1] == '\n')
-		off->words.data[--off->words.len] = '\0';
+	words = str_line(off->words.data != NULL ? off->words.data : "", off->words.len);
+	for (size_t len = strlen(words); len > 0 && words[len - 1] == ' '; len--)
+		words[len - 1] = '\0';
 	/* As its user goes, so does the shell. */
-	if (result.signal[0] != '\0' && off->words.len == 0)
+	if (result.signal[0] != '\0' && words[0] == '\0')
 		return;
-	err_set(&off->err, E_FAILED, "it refused: %s",
-	    off->words.len > 0 ? off->words.data : "without a word");
+	err_set(&off->err, E_FAILED, "it refused: %s", words[0] != '\0' ? words : "without a word");
 }
 
 /* ---- the loop ---- */
