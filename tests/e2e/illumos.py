@@ -35,6 +35,26 @@ def a_port():
     raise Failure("no free port")
 
 
+class Rows:
+    """A file that grows by a row of JSON a line; what was read once is not read again, since tests
+    that wait look at it a hundred times a second."""
+
+    def __init__(self, path):
+        self.path, self.at, self.rows = path, 0, []
+
+    def read(self):
+        try:
+            with open(self.path, "rb") as f:
+                f.seek(self.at)
+                whole = f.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return self.rows
+        if whole:
+            self.at += len(whole) + 1
+            self.rows += [json.loads(line) for line in whole.split(b"\n")]
+        return self.rows
+
+
 class IllumosHost(Host):
     def __init__(self, settings="", **kwargs):
         super().__init__(**kwargs)
@@ -64,6 +84,8 @@ class IllumosHost(Host):
             f.write(b"a boot sector" * 1000)
             f.truncate(3 * MIB + 512)
         self.exchanges_seen = 0
+        self.call_rows = Rows(os.path.join(self.fake, "calls.jsonl"))
+        self.exchange_rows = Rows(os.path.join(self.fake, "exchanges.jsonl"))
         self.tool("zfs", "create", "rpool/vmm")
         self.put_others()
 
@@ -107,12 +129,7 @@ class IllumosHost(Host):
                        check=True, env=dict(self.env, PYTHONPATH=FAKE))
 
     def calls(self, tool=None, verb=None):
-        try:
-            with open(os.path.join(self.fake, "calls.jsonl")) as f:
-                rows = [json.loads(line) for line in f]
-        except FileNotFoundError:
-            return []
-        return [r for r in rows if tool in (None, r["tool"])
+        return [r for r in self.call_rows.read() if tool in (None, r["tool"])
                 and (verb is None or verb in " ".join(r["argv"]).split())]
 
     def write_rules(self, name, rules):
@@ -241,11 +258,7 @@ class IllumosHost(Host):
     # -- what was said to the servers --
 
     def exchanges(self, start=0):
-        try:
-            with open(os.path.join(self.fake, "exchanges.jsonl")) as f:
-                return [json.loads(line) for line in f][start:]
-        except FileNotFoundError:
-            return []
+        return self.exchange_rows.read()[start:]
 
     def validate(self):
         """Every exchange since the last look, by the published schema and by rows of our own."""
