@@ -28,6 +28,27 @@ leave_server(struct machine *m)
 	timer_disarm(m->address_timer);
 }
 
+static struct hv_op *
+joined(struct machine *m)
+{
+	struct hv_op *op;
+
+	LIST_FOREACH(op, &m->ops, entry)
+		if (op->joined)
+			return op;
+	return NULL;
+}
+
+/* Answers those who wait for the zone's end.  err NULL: it came. */
+static void
+answer_joined(struct machine *m, const struct err *err)
+{
+	struct hv_op *op;
+
+	while (!m->dead && (op = joined(m)) != NULL)
+		call_finish(op, err);
+}
+
 void
 machine_gone(struct machine *m, const char *reason, const char *detail)
 {
@@ -51,6 +72,7 @@ machine_gone(struct machine *m, const char *reason, const char *detail)
 		run_finish(m, &err);
 	}
 	propolis_emit(m, &event);
+	answer_joined(m, NULL);
 }
 
 /* ---- halting the zone ---- */
@@ -59,17 +81,6 @@ static int
 halt_run(struct task *task, struct job *job)
 {
 	return host_halt(task->host, job, &task->err);
-}
-
-static struct hv_op *
-joined(struct machine *m)
-{
-	struct hv_op *op;
-
-	LIST_FOREACH(op, &m->ops, entry)
-		if (op->joined)
-			return op;
-	return NULL;
 }
 
 static void
@@ -97,8 +108,7 @@ halted(struct machine *m, struct task *task)
 	}
 	if (op != NULL && !m->dead)
 		call_finish(op, task->rc == 0 ? NULL : &task->err);
-	while (!m->dead && (op = joined(m)) != NULL)
-		call_finish(op, task->rc == 0 ? NULL : &task->err);
+	answer_joined(m, task->rc == 0 ? NULL : &task->err);
 }
 
 void
@@ -142,8 +152,10 @@ stop_taken(void *arg, const struct rest_reply *reply, const struct err *err)
 	/* 424: it has ended meanwhile; the zone remains to be halted. */
 	if (err != NULL && reply->status == 424)
 		machine_halt(m, op);
-	else
+	else if (err != NULL)
 		call_finish(op, err);
+	else
+		op->joined = true; /* the zone is halted once the instance has stopped */
 	propolis_leave(m);
 }
 
