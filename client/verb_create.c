@@ -22,7 +22,7 @@ struct create_args {
 	struct file_ref cloud_init, ssh_key, private_key;
 	uint64_t vcpus, memory_bytes, disk_bytes;
 	char *network, *bridge, *link, *address, *gateway, *hostname, *user;
-	struct strings dns;
+	struct strings dns, ports; /* the flag --port, once for each */
 	uint64_t ssh_port;
 	bool uefi, start;
 };
@@ -43,6 +43,7 @@ static const struct field create_fields[] = {
 	FIELD(struct create_args, address, FIELD_STRING, .min = 1, .text = "vnic: the guest's own address, as in 192.0.2.10/24; default: by DHCP"),
 	FIELD(struct create_args, gateway, FIELD_STRING, .min = 1, .text = "vnic with an address: the router"),
 	FIELD(struct create_args, dns,     FIELD_STRINGS, .text = "vnic with an address: a name server; may be given again"),
+	FIELD_NAMED("port", struct create_args, ports, FIELD_STRINGS, .text = "network user: a port of the host that leads to the guest: 8080:80, 127.0.0.1:5353:53/udp, 0:22; may be given again"),
 	FIELD(struct create_args, cloud_init, FIELD_FILE, .text = "your own cloud-init user-data"),
 	FIELD(struct create_args, hostname, FIELD_STRING, .min = 1, .text = "the guest's host name; default: the machine's name"),
 	FIELD(struct create_args, ssh_key, FIELD_FILE,   .text = "public key that may log in"),
@@ -148,21 +149,29 @@ network_type(const struct create_args *a)
 }
 
 static void
+add_strings(json_object *into, const char *key, const struct strings *list)
+{
+	json_object *array;
+
+	if (list->count == 0)
+		return;
+	array = json_object_new_array();
+	for (size_t i = 0; i < list->count; i++)
+		json_object_array_add(array, json_object_new_string(list->items[i]));
+	json_object_object_add(into, key, array);
+}
+
+static void
 add_network(const struct create_args *a, json_object *params)
 {
-	json_object *network = json_object_new_object(), *dns;
+	json_object *network = json_object_new_object();
 
 	json_add_string(network, "type", network_type(a));
 	json_add_string(network, "bridge", a->bridge);
 	json_add_string(network, "link", a->link);
 	json_add_string(network, "address", a->address);
 	json_add_string(network, "gateway", a->gateway);
-	if (a->dns.count > 0) {
-		dns = json_object_new_array();
-		for (size_t i = 0; i < a->dns.count; i++)
-			json_object_array_add(dns, json_object_new_string(a->dns.items[i]));
-		json_object_object_add(network, "dns", dns);
-	}
+	add_strings(network, "dns", &a->dns);
 	add_block(params, "network", network);
 }
 
@@ -177,6 +186,7 @@ add_words(const struct create_args *a, json_object *params)
 	add_size(params, "memory", a->memory_bytes);
 	add_size(params, "disk", a->disk_bytes);
 	add_network(a, params);
+	add_strings(params, "ports", &a->ports);
 	if (a->uefi)
 		json_add_string(params, "firmware", firmware_names[FIRMWARE_UEFI]);
 	if (a->start)

@@ -127,6 +127,14 @@ print_changes(const struct vmctl *ctl, const char *name, struct json_object *cha
 }
 
 static void
+print_warnings(const struct vmctl *ctl, const char *name, struct json_object *warnings)
+{
+	for (size_t i = 0; i < json_length(warnings); i++)
+		out_note(ctl, "vmctl: warning: %s: %s", name,
+		    json_object_get_string(json_item(warnings, i)));
+}
+
+static void
 print_phases(const struct vmctl *ctl, const char *name, struct json_object *phases)
 {
 	CLEANUP_FREE char *line = NULL;
@@ -224,6 +232,7 @@ run_plan(struct vmctl *ctl, void *args, struct err *err)
 
 		out_line(ctl, "%s: %s", json_string(vm, "name"), json_string(vm, "action"));
 		print_changes(ctl, json_string(vm, "name"), json_member(vm, "changes"));
+		print_warnings(ctl, json_string(vm, "name"), json_member(vm, "warnings"));
 	}
 	print_orphans(ctl, json_member(result, "orphans"));
 	if (json_flag(result, "work"))

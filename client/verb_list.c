@@ -7,6 +7,7 @@
 #include "client/call.h"
 #include "client/json.h"
 #include "client/out.h"
+#include "client/port.h"
 #include "client/verbs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -167,6 +168,22 @@ ssh_shown(struct json_object *vm)
 	    json_flag(ssh, "reachable") ? "" : " (not reachable yet)");
 }
 
+/* "127.0.0.1:8080 -> 80, 127.0.0.1:5353 -> 53/udp"; that of SSH has a line of its own. */
+static char *
+ports_shown(struct json_object *ports)
+{
+	struct sbuf text = { 0 };
+
+	for (size_t i = 0; i < json_length(ports); i++) {
+		struct json_object *port = json_item(ports, i);
+		CLEANUP_FREE char *from = port_from_shown(port), *to = port_to_shown(port);
+
+		if (!json_flag(port, "ssh"))
+			sbuf_addf(&text, "%s%s -> %s", text.len > 0 ? ", " : "", from, to);
+	}
+	return sbuf_take(&text);
+}
+
 static char *
 provision_shown(struct json_object *vm)
 {
@@ -231,6 +248,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	struct json_object *operation = json_member(vm, "operation");
 	CLEANUP_FREE char *state = state_shown(vm), *network = network_shown(vm);
 	CLEANUP_FREE char *ssh = ssh_shown(vm), *provision = provision_shown(vm);
+	CLEANUP_FREE char *ports = ports_shown(json_member(vm, "ports"));
 	CLEANUP_FREE char *image = image_shown(json_member(vm, "image"));
 	CLEANUP_FREE char *disk = str_size((uint64_t)json_int(vm, "disk_bytes"));
 	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
@@ -244,6 +262,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	line(ctl, "Memory:", memory);
 	line(ctl, "Disk:", json_int(vm, "disk_bytes") > 0 ? disk : NULL);
 	line(ctl, "Network:", network);
+	line(ctl, "Ports:", ports);
 	line(ctl, "Project:", json_string(vm, "project"));
 	line(ctl, "Image:", image);
 	line(ctl, "WorkDir:", json_string(vm, "work_dir"));

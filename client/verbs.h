@@ -26,6 +26,7 @@ extern const struct verb verb_suspend, verb_wait;                          /* ve
 extern const struct verb verb_list, verb_status;                           /* verb_list.c */
 extern const struct verb verb_log;                                         /* verb_log.c */
 extern const struct verb verb_down, verb_plan, verb_reload, verb_up;       /* verb_file.c */
+extern const struct verb verb_port_add, verb_port_list, verb_port_rm;       /* verb_port.c */
 extern const struct verb verb_provision;                                   /* verb_provision.c */
 extern const struct verb verb_rpc;                                         /* verb_rpc.c */
 extern const struct verb verb_ssh;                                         /* verb_ssh.c */

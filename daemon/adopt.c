@@ -8,6 +8,7 @@
 #include "daemon/config.h"
 #include "daemon/events.h"
 #include "daemon/ops.h"
+#include "daemon/ports.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/fs.h"
@@ -178,6 +179,8 @@ continue_work(struct vm *vm)
 		rc = ops_destroy(vm, true, &call, &err);
 	else if (vm->state == VM_STOPPING)
 		rc = ops_stop(vm, (struct stop_args){ .timeout_ms = 30000 }, &call, &err);
+	else if (ports_differ(vm, &vm->spec.ports))
+		rc = ops_ports(vm, &vm->spec.ports, &call, &err);
 	if (rc != 0)
 		log_warn("machine '%s': %s", vm->spec.name, err.msg);
 }

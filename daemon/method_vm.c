@@ -9,6 +9,7 @@
 #include "daemon/files.h"
 #include "daemon/methods.h"
 #include "daemon/ops.h"
+#include "daemon/ports.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/json.h"
@@ -133,6 +134,8 @@ method_vm_create(struct vmmd *vmmd, struct request *request, void *args)
 	files_table_done(&table);
 	if (rc == 0)
 		rc = vm_spec_check_one(&spec, "", &err);
+	if (rc == 0 && a->start)
+		rc = ports_check_ours(vmmd, NULL, call.uid, &spec.ports, &err);
 	if (rc != 0) {
 		files_release_spec(&spec);
 		request_fail(request, &err);

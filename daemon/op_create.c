@@ -11,6 +11,7 @@
 #include "daemon/files.h"
 #include "daemon/op_image.h"
 #include "daemon/ops.h"
+#include "daemon/ports.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/fs.h"
@@ -66,6 +67,7 @@ ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err)
 	struct hypervisor *hv;
 	int rc;
 
+	ports_normalise(&spec->ports);
 	if (spec->backend == BACKEND_DEFAULT)
 		spec->backend = hv_router_default();
 	rc = hv_router_get(vmmd->router, (enum backend)spec->backend, &hv, err);

@@ -9,6 +9,7 @@
 #include "daemon/console.h"
 #include "daemon/guest_seed.h"
 #include "daemon/ops.h"
+#include "daemon/ports.h"
 #include "daemon/step_wait.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -22,6 +23,8 @@ struct start_data {
 	struct step_wait wait;
 	struct seed_work *seed;
 	struct job *job;
+	struct ports_trial trial;
+	struct err failure; /* of the launch, while its ports are looked at */
 	uint64_t began_ms, launched_ms;
 	bool begun; /* the life cycle says starting */
 };
@@ -60,6 +63,49 @@ wait_cancel(struct operation *op)
 	step_wait_cancel(&d->wait);
 }
 
+/* ---- step: ports ---- */
+
+static void
+ports_job(struct job *job, void *data)
+{
+	struct operation *op = data;
+	struct start_data *d = op->data;
+
+	ports_trial_run(&d->trial);
+}
+
+static void
+ports_done(void *data)
+{
+	struct operation *op = data;
+	struct start_data *d = op->data;
+
+	d->job = NULL;
+	err_object(&d->trial.err, op->vm_name);
+	if (d->trial.err.code != E_OK)
+		op_step_failed(op, &d->trial.err);
+	else if (d->failure.code != E_OK)
+		op_step_failed(op, &d->failure);
+	else
+		op_step_done(op);
+}
+
+static enum step_result
+ports_run(struct operation *op, struct err *err)
+{
+	struct start_data *d = op->data;
+	struct vm *vm = op->vm;
+
+	if (ports_check_ours(op->vmmd, vm, op->uid, &vm->spec.ports, err) != 0)
+		return STEP_FAILED;
+	ports_trial_init(vm, &vm->spec.ports, &d->trial);
+	if (d->trial.count == 0)
+		return STEP_DONE;
+	if (worker_submit(op->vmmd->disk_pool, "ports", ports_job, ports_done, op, 0, &d->job, err) != 0)
+		return STEP_FAILED;
+	return STEP_WAIT;
+}
+
 /* ---- step: journal ---- */
 
 static enum step_result
@@ -68,6 +114,9 @@ journal_run(struct operation *op, struct err *err)
 	struct start_data *d = op->data;
 	struct vm *vm = op->vm;
 
+	/* Another may have begun meanwhile; from the event below on, it is told of us. */
+	if (ports_check_ours(op->vmmd, vm, op->uid, &vm->spec.ports, err) != 0)
+		return STEP_FAILED;
 	vm->wanted = VM_WANT_UP;
 	vm->phase_count = 0;
 	vm->cloud_init_known = false;
@@ -143,7 +192,12 @@ launched(void *arg, const struct err *err)
 	struct err own = ERR_INIT;
 
 	if (err != NULL) {
-		op_step_failed(op, err);
+		/* Somebody was faster than QEMU: who?  Ask again, now that it has failed. */
+		d->failure = *err;
+		ports_trial_init(op->vm, &op->vm->spec.ports, &d->trial);
+		if (d->trial.count == 0 || worker_submit(op->vmmd->disk_pool, "ports", ports_job,
+					       ports_done, op, 0, &d->job, NULL) != 0)
+			op_step_failed(op, err);
 		return;
 	}
 	vm_phase(op->vm, "launch", clock_ms() - d->launched_ms);
@@ -240,6 +294,7 @@ start_release(struct operation *op)
 
 static const struct op_step steps[] = {
 	{ "settle", settle_run, wait_cancel, NULL },
+	{ "ports", ports_run, NULL, NULL },
 	{ "journal", journal_run, NULL, journal_undo },
 	{ "seed", seed_run, NULL, NULL },
 	{ "launch", launch_run, hypervisor_cancel, launch_undo },

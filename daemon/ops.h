@@ -29,6 +29,10 @@ int ops_destroy(struct vm *vm, bool force, const struct op_call *call, struct er
 int ops_suspend(struct vm *vm, const struct op_call *call, struct err *err);
 int ops_resume(struct vm *vm, const struct op_call *call, struct err *err);
 
+/* The machine's forwards become these, at once while it runs.  want: copied, not checked yet. */
+int ops_ports(struct vm *vm, const struct strings *want, const struct op_call *call,
+    struct err *err);
+
 struct guest_args {
 	bool steps; /* run provision steps; else only wait until the guest is set up */
 	bool force; /* also those that are done */
@@ -48,6 +52,6 @@ int ops_preempt(struct vm *vm, ops_free_fn *fn, void *arg, struct err *err);
 int ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err);
 
 extern const struct op_kind op_kind_create, op_kind_start, op_kind_stop, op_kind_destroy,
-    op_kind_suspend, op_kind_resume, op_kind_guest;
+    op_kind_suspend, op_kind_resume, op_kind_guest, op_kind_ports;
 
 #endif

@@ -20,7 +20,8 @@ struct waiter {
 static bool
 preemptible(const struct operation *op)
 {
-	return op->kind == &op_kind_start || op->kind == &op_kind_guest;
+	return op->kind == &op_kind_start || op->kind == &op_kind_guest ||
+	    op->kind == &op_kind_ports;
 }
 
 static void

@@ -8,6 +8,7 @@
 
 #include "daemon/files.h"
 #include "daemon/ops.h"
+#include "daemon/ports.h"
 #include "daemon/spec_diff.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -223,6 +224,30 @@ check_member(struct project *p, struct member *m, struct err *err)
 	return rc;
 }
 
+/* Two that are asked for together can not have the same port. */
+static int
+check_ports(const struct project *p, const struct member *m, struct err *err)
+{
+	struct port own[PORTS_MAX], others[PORTS_MAX];
+	size_t count = ports_parse(&m->spec.ports, own);
+	char shown[PORT_TEXT_MAX];
+
+	for (const struct member *other = p->members; other < m; other++) {
+		size_t other_count = other->selected ? ports_parse(&other->spec.ports, others) : 0;
+
+		for (size_t i = 0; i < count * other_count; i++) {
+			if (!port_overlaps(&own[i / other_count], &others[i % other_count]))
+				continue;
+			err_set(err, E_PARAMS, "the machines '%s' and '%s' ask for the same port %s",
+			    other->name, m->name, port_host_text(&own[i / other_count], shown));
+			err_hint(err, "give one of them another port of the host");
+			err_object(err, m->name);
+			return E_PARAMS;
+		}
+	}
+	return 0;
+}
+
 int
 project_check(struct project *p, struct err *err)
 {
@@ -234,6 +259,9 @@ project_check(struct project *p, struct err *err)
 	for (size_t i = 0; rc == 0 && i < p->count; i++)
 		if (p->members[i].selected)
 			rc = check_member(p, &p->members[i], err);
+	for (size_t i = 0; rc == 0 && p->verb != PROJECT_DOWN && i < p->count; i++)
+		if (p->members[i].selected)
+			rc = check_ports(p, &p->members[i], err);
 	return rc;
 }
 
@@ -289,6 +317,15 @@ project_orphans(struct project *p)
 	return s.names;
 }
 
+static bool
+only_ports(json_object *changes)
+{
+	for (size_t i = 0; i < json_object_array_length(changes); i++)
+		if (!str_eq(json_string(json_object_array_get_idx(changes, i), "field"), "ports"))
+			return false;
+	return true;
+}
+
 static const char *
 planned_action(const struct member *m, struct vm *vm, enum change_when when)
 {
@@ -298,6 +335,8 @@ planned_action(const struct member *m, struct vm *vm, enum change_when when)
 		return "changed";
 	if (vm->state != VM_RUNNING)
 		return "start";
+	if (when == CHANGE_NOW && only_ports(m->changes) && !vm_needs_guest_work(vm))
+		return "ports";
 	return vm_needs_guest_work(vm) || when == CHANGE_NOW ? "provision" : "none";
 }
 
@@ -312,7 +351,7 @@ project_plan(struct project *p)
 		struct member *m = &p->members[i];
 		struct vm *vm = member_vm(m);
 		enum change_when when = CHANGE_NONE;
-		json_object *row;
+		json_object *row, *warnings;
 		const char *action;
 
 		if (!m->selected)
@@ -326,6 +365,11 @@ project_plan(struct project *p)
 		json_add_string(row, "action", action);
 		json_add_string(row, "state", vm != NULL ? vm_state_names[vm->state] : NULL);
 		json_object_object_add(row, "changes", json_object_get(m->changes));
+		warnings = ports_warnings(p->vmmd, m->name, p->uid, &m->spec.ports);
+		if (json_object_array_length(warnings) > 0)
+			json_object_object_add(row, "warnings", warnings);
+		else
+			json_object_put(warnings);
 		json_object_array_add(list, row);
 	}
 	json_object_object_add(result, "vms", list);

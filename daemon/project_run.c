@@ -22,7 +22,7 @@
 #include "lib/image/image.h"
 
 /* Two chains: reload and up go along the first, from destroy or from create; down the second. */
-enum stage { STAGE_DESTROY, STAGE_CREATE, STAGE_UPDATE, STAGE_START, STAGE_GUEST, STAGE_END,
+enum stage { STAGE_DESTROY, STAGE_CREATE, STAGE_UPDATE, STAGE_PORTS, STAGE_START, STAGE_GUEST, STAGE_END,
 	STAGE_STOP, STAGE_STOPPED };
 
 static void kick(void *arg);
@@ -215,6 +215,7 @@ update_done(void *data)
 	struct member *m = data;
 	CLEANUP_JSON json_object *applied = NULL;
 	struct vm *vm = member_vm(m);
+	struct strings asked;
 	struct vm_spec merged;
 	struct err err = ERR_INIT;
 
@@ -226,8 +227,12 @@ update_done(void *data)
 		finish_member(m, &m->job_err);
 		return;
 	}
+	asked = m->spec.ports;
+	if (vm_state_is_live(vm->state)) /* the next stage's work */
+		m->spec.ports = vm->spec.ports;
 	spec_merge(&vm->spec, &m->spec, vm_state_is_live(vm->state) ? CHANGE_NOW : CHANGE_STOPPED,
 	    &merged);
+	m->spec.ports = asked;
 	applied = json_object_new_array();
 	if (spec_diff(&vm->spec, &merged, applied) == CHANGE_NONE) {
 		vm_spec_release(&merged); /* all that differs has to wait */
@@ -244,7 +249,7 @@ update_done(void *data)
 		vm_write_copy(vm);
 		m->action = "updated";
 	}
-	m->stage = STAGE_START;
+	m->stage = STAGE_PORTS;
 	kick_later(m);
 }
 
@@ -283,6 +288,35 @@ stage_update(struct member *m)
 		m->busy = false;
 		finish_member(m, &err);
 	}
+}
+
+static bool
+same_ports(const struct strings *a, const struct strings *b)
+{
+	size_t i = 0;
+
+	while (i < a->count && i < b->count && str_eq(a->items[i], b->items[i]))
+		i++;
+	return i == a->count && i == b->count;
+}
+
+static void
+stage_ports(struct member *m)
+{
+	struct vm *vm = member_vm(m);
+	struct op_call call = child_call(m);
+	struct err err = ERR_INIT;
+
+	if (vm == NULL || m->created || same_ports(&vm->spec.ports, &m->spec.ports)) {
+		m->stage = STAGE_START;
+		kick_later(m);
+		return;
+	}
+	if (wait_for_foreign(m, vm))
+		return;
+	m->busy = true;
+	m->action = "updated";
+	child_started(m, ops_ports(vm, &m->spec.ports, &call, &err), &err);
 }
 
 static void
@@ -429,6 +463,9 @@ kick(void *arg)
 		break;
 	case STAGE_UPDATE:
 		stage_update(m);
+		break;
+	case STAGE_PORTS:
+		stage_ports(m);
 		break;
 	case STAGE_START:
 		stage_start(m);

@@ -17,6 +17,7 @@ static const struct {
 	{ "ssh", CHANGE_NOW },
 	{ "provision", CHANGE_NOW },
 	{ "depends_on", CHANGE_NOW },
+	{ "ports", CHANGE_NOW },
 	{ "vcpus", CHANGE_STOPPED },
 	{ "memory", CHANGE_STOPPED },
 	{ "network", CHANGE_STOPPED },

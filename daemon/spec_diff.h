@@ -11,7 +11,7 @@ struct json_object;
 /* What differs between the machine that is and the one that is asked for, and when it can be so. */
 enum change_when {
 	CHANGE_NONE,
-	CHANGE_NOW,	/* at once: ssh, provision, depends_on */
+	CHANGE_NOW,	/* at once: ssh, provision, depends_on, ports */
 	CHANGE_STOPPED, /* before the next start: vcpus, memory, network, cloud_init */
 	CHANGE_RELOAD,	/* only by making it anew: image, disk, firmware, backend */
 };

@@ -6,6 +6,7 @@
 
 #include "daemon/config.h"
 #include "daemon/operation.h"
+#include "daemon/ports.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/clock.h"
@@ -305,6 +306,7 @@ vm_row_json(struct vm *vm)
 	json_add_int(row, "memory_mib", (int64_t)(vm->spec.memory_bytes >> 20));
 	json_add_int(row, "disk_bytes", (int64_t)disk_bytes(vm));
 	json_object_object_add(row, "network", network_row(vm));
+	json_object_object_add(row, "ports", ports_rows(vm, &facts));
 	json_add_string(row, "mac", vm->spec.network.type != NETWORK_NONE ? vm->mac : NULL);
 	if (facts.pid != 0)
 		json_add_int(row, "pid", facts.pid);

@@ -357,7 +357,7 @@ static void
 chapter_operations(void)
 {
 	static const struct op_kind *const kinds[] = { &op_kind_create, &op_kind_start,
-		&op_kind_guest, &op_kind_stop, &op_kind_suspend, &op_kind_resume, &op_kind_destroy,
+		&op_kind_guest, &op_kind_ports, &op_kind_stop, &op_kind_suspend, &op_kind_resume, &op_kind_destroy,
 		&op_kind_up, &op_kind_down, &op_kind_reload };
 
 	printf("| operation | steps (those with an undo are in bold) |\n|---|---|\n");

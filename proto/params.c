@@ -26,6 +26,7 @@ NO_PARAMS(system_info);
 NO_PARAMS(system_shutdown);
 NO_PARAMS(vm_list);
 NAME_PARAMS(vm_get);
+NAME_PARAMS(vm_port_list);
 NAME_PARAMS(vm_resume);
 NAME_PARAMS(vm_ssh_info);
 NAME_PARAMS(vm_start);
@@ -192,6 +193,14 @@ const struct field vm_log_params[] = {
 	FIELD(struct vm_log_args, follow, FIELD_BOOL, .text = "go on with what comes"),
 	FIELD_END
 };
+#define PORT_PARAMS(id, words) const struct field id##_params[] = { \
+	ROW_NAME(struct vm_ports_args), \
+	FIELD(struct vm_ports_args, ports, FIELD_STRINGS, .required = true, .min = 1, .max = PORTS_MAX, .text = words), \
+	ROW_PROGRESS(struct vm_ports_args), \
+	FIELD_END \
+}
+PORT_PARAMS(vm_port_add, "8080:80, 127.0.0.1:5353:53/udp, 0:22: of the host, then of the guest");
+PORT_PARAMS(vm_port_remove, "as they were added, or with the port of the host that they have");
 const struct field vm_provision_params[] = {
 	ROW_NAME(struct vm_provision_args),
 	FIELD(struct vm_provision_args, project, FIELD_STRING, .min = 1, .text = "real path of the VMFile that asks"),

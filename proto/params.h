@@ -150,6 +150,12 @@ struct vm_log_args {
 	bool follow;
 };
 
+struct vm_ports_args { /* port_add, port_remove */
+	char *name;
+	struct strings ports;
+	bool progress;
+};
+
 struct vm_provision_args {
 	char *name, *project;
 	bool force, progress;
@@ -184,6 +190,9 @@ struct vm_wait_args {
 #define system_shutdown_args none_args
 #define vm_get_args name_args
 #define vm_list_args none_args
+#define vm_port_add_args vm_ports_args
+#define vm_port_list_args name_args
+#define vm_port_remove_args vm_ports_args
 #define vm_resume_args name_args
 #define vm_ssh_info_args name_args
 #define vm_start_args name_args

@@ -28,6 +28,15 @@ static const struct result_row network_rows[] = {
 	ROW("dns", STRINGS, "vnic: name servers", MAYBE),
 	END
 };
+static const struct result_row port_rows[] = {
+	ROW("host",       STRING,  "address of the host that it listens on"),
+	ROW("host_port",  INTEGER, "port of the host; absent: the kernel chooses one at the start", MAYBE),
+	ROW("guest_port", INTEGER, "port of the guest"),
+	ROW("protocol",   STRING,  "what is forwarded", .words = port_protocol_names),
+	ROW("active",     BOOLEAN, "it is there now; while a machine runs, host_port is the real one"),
+	ROW("ssh",        BOOLEAN, "the one that every machine has, for SSH", MAYBE),
+	END
+};
 static const struct result_row image_name_rows[] = {
 	ROW("digest", STRING, "of the image in the store"),
 	ROW("name",   STRING, "what the person called it", MAYBE),
@@ -74,6 +83,7 @@ static const struct result_row operation_brief_rows[] = {
 	ROW("memory_mib",   INTEGER, "memory, in MiB"), \
 	ROW("disk_bytes",   INTEGER, "size of its disk, in bytes; 0: it has none"), \
 	ROW("network",      OBJECT,  "its network", .rows = network_rows), \
+	ROW("ports",        OBJECTS, "network user: ports of the host that lead to it", .rows = port_rows), \
 	ROW("mac",          STRING,  "its network card's address", MAYBE), \
 	ROW("pid",          INTEGER, "of its hypervisor's process", MAYBE), \
 	ROW("accel",        STRING,  "how its processors are run", MAYBE), \
@@ -110,6 +120,11 @@ static const struct result_row vm_destroy_rows[] = {
 	ROW("name",  STRING, "the machine's name; free again"),
 	ROW("id",    STRING, "the machine's id"),
 	ROW("state", STRING, "destroyed", .words = state_words),
+	END
+};
+static const struct result_row vm_ports_rows[] = {
+	ROW("name",  STRING,  "the machine's name"),
+	ROW("ports", OBJECTS, "its forwards", .rows = port_rows),
 	END
 };
 static const struct result_row vm_provision_rows[] = {
@@ -289,9 +304,10 @@ static const struct result_row change_rows[] = {
 };
 static const struct result_row plan_vm_rows[] = {
 	ROW("name",    STRING,  "the machine's name"),
-	ROW("action",  STRING,  "what would be done: create, start, provision, changed or none"),
+	ROW("action",  STRING,  "what would be done: create, start, provision, ports, changed or none"),
 	ROW("state",   STRING,  "its state; absent: there is none yet", MAYBE, .words = state_words),
 	ROW("changes", OBJECTS, "what differs", .rows = change_rows),
+	ROW("warnings", STRINGS, "what will be in its way when it starts", MAYBE),
 	END
 };
 static const struct result_row file_plan_rows[] = {
@@ -468,6 +484,9 @@ const struct result_shape method_results[METHODS] = {
 	SHAPE(vm_get,               "vm",        vm_rows,               "the machine"),
 	SHAPE(vm_list,              NULL,        vm_list_rows,          "the machines"),
 	SHAPE(vm_log,               NULL,        vm_log_rows,           "the log; with follow, the connection then carries it in frames"),
+	SHAPE(vm_port_add,          "ports",     vm_ports_rows,         "the machine's forwards, as they are now"),
+	SHAPE(vm_port_list,         "ports",     vm_ports_rows,         "the machine's forwards"),
+	SHAPE(vm_port_remove,       "ports",     vm_ports_rows,         "the machine's forwards, as they are now"),
 	SHAPE(vm_provision,         NULL,        vm_provision_rows,     "what was run"),
 	SHAPE(vm_resume,            "vm",        vm_rows,               "the machine"),
 	SHAPE(vm_ssh_info,          NULL,        vm_ssh_info_rows,      "how to log in"),

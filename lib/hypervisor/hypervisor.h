@@ -28,6 +28,7 @@ enum hv_capability { /* bits */
 	HV_CAN_POWER_BUTTON = 1 << 7, /* ask_shutdown reaches the guest; else only its own login does */
 	HV_CAN_BIOS = 1 << 8,
 	HV_CAN_COMMIT = 1 << 9, /* its disk is a file, <dir>/disk.qcow2, of which images can be made */
+	HV_CAN_FORWARD = 1 << 10, /* ports of the host lead to a guest on network user */
 };
 
 /* What backends are compared by, for system.info and for messages; a name of NULL ends it. */
@@ -135,6 +136,8 @@ struct hv_facts { /* strings borrowed until the next call on the machine; NULL o
 	const char *version;	 /* of the hypervisor */
 	const char *machine_type;
 	const char *vnc; /* "address:port" or a path */
+	const struct port *forwards; /* as they really are, that of SSH among them */
+	size_t forward_count;
 };
 
 struct hv_ops {
@@ -181,6 +184,11 @@ struct hv_ops {
 	void (*end)(struct hv_machine *m, enum hv_force how, hv_done_fn *done, void *arg);
 	void (*suspend)(struct hv_machine *m, hv_done_fn *done, void *arg);
 	void (*resume)(struct hv_machine *m, hv_done_fn *done, void *arg);
+
+	/* Adds, or removes, a forward of a machine that runs; facts tell it once this is done.  port:
+	 * copied; of one to remove, with its real port of the host.  NULL: without HV_CAN_FORWARD. */
+	void (*forward)(struct hv_machine *m, const struct port *port, bool add, hv_done_fn *done,
+	    void *arg);
 
 	enum hv_run_state (*state)(struct hv_machine *m);
 	void (*facts)(struct hv_machine *m, struct hv_facts *ret_facts);

@@ -33,6 +33,9 @@ struct noop_machine {
 	hv_event_fn *on_event;
 	void *arg;
 	enum hv_run_state state;
+	const struct hv_config *config;
+	struct port forwards[PORTS_MAX]; /* as asked for: nothing listens */
+	size_t forward_count;
 	struct step_list steps;
 	bool posted, closed, running_steps;
 };
@@ -65,6 +68,7 @@ noop_open(struct hypervisor *hv, const struct hv_config *config, hv_event_fn *on
 	m->loop = hv->env->loop;
 	m->on_event = on_event;
 	m->arg = arg;
+	m->config = config;
 	m->state = HV_GONE;
 	TAILQ_INIT(&m->steps);
 	return &m->base;
@@ -174,6 +178,7 @@ noop_launch(struct hv_machine *base, hv_done_fn *done, void *arg)
 		return;
 	}
 	m->state = HV_PRELAUNCH;
+	m->forward_count = ports_parse(&m->config->spec->ports, m->forwards);
 	later(m, done, arg);
 }
 
@@ -214,6 +219,7 @@ noop_adopt(struct hv_machine *base, struct json_object *runtime, hv_done_fn *don
 	/* Its document was made before run; what was committed ran. */
 	if (m->state == HV_PRELAUNCH)
 		m->state = HV_RUNNING;
+	m->forward_count = ports_parse(&m->config->spec->ports, m->forwards);
 	if (m->state == HV_GONE)
 		err_set(&step->err, E_NOT_FOUND, "the machine does not run any more");
 }
@@ -290,6 +296,26 @@ noop_resume(struct hv_machine *base, hv_done_fn *done, void *arg)
 	later_event(m, HV_EV_RESUMED);
 }
 
+static void
+noop_forward(struct hv_machine *base, const struct port *port, bool add, hv_done_fn *done,
+    void *arg)
+{
+	struct noop_machine *m = noop_of(base);
+	size_t i = 0;
+
+	if (m->state != HV_RUNNING && m->state != HV_PAUSED) {
+		later_refused(m, "given other ports", done, arg);
+		return;
+	}
+	while (i < m->forward_count && !port_equal(&m->forwards[i], port))
+		i++;
+	if (add && m->forward_count < PORTS_MAX)
+		m->forwards[m->forward_count++] = *port;
+	else if (!add && i < m->forward_count)
+		m->forwards[i] = m->forwards[--m->forward_count];
+	later(m, done, arg);
+}
+
 static enum hv_run_state
 noop_state(struct hv_machine *base)
 {
@@ -299,7 +325,13 @@ noop_state(struct hv_machine *base)
 static void
 noop_facts(struct hv_machine *base, struct hv_facts *ret_facts)
 {
+	struct noop_machine *m = noop_of(base);
+
 	*ret_facts = (struct hv_facts){ 0 };
+	if (m->state != HV_GONE) {
+		ret_facts->forwards = m->forwards;
+		ret_facts->forward_count = m->forward_count;
+	}
 }
 
 static int
@@ -328,7 +360,7 @@ noop_console_close(struct hv_machine *base)
 static const struct hv_ops noop_ops = {
 	.backend = BACKEND_NOOP,
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_POWER_BUTTON |
-	    HV_CAN_BIOS,
+	    HV_CAN_BIOS | HV_CAN_FORWARD,
 	.end_words = { "quit", "term", "kill" },
 	.end_ms = { 3000, 3000, 15000 },
 	.available = noop_available,
@@ -345,6 +377,7 @@ static const struct hv_ops noop_ops = {
 	.end = noop_end,
 	.suspend = noop_suspend,
 	.resume = noop_resume,
+	.forward = noop_forward,
 	.state = noop_state,
 	.facts = noop_facts,
 	.console_open = noop_console_open,

@@ -40,6 +40,7 @@ const struct hv_feature hv_features[] = {
 	{ "network vnic",  HV_CAN_VNIC },
 	{ "firmware bios", HV_CAN_BIOS },
 	{ "firmware uefi", HV_CAN_UEFI },
+	{ "port forwards", HV_CAN_FORWARD },
 	{ "console",       HV_CAN_CONSOLE },
 	{ "ssh",           HV_CAN_SSH },
 	{ "power button",  HV_CAN_POWER_BUTTON },
@@ -167,6 +168,8 @@ refuse(const struct hypervisor *hv, const struct vm_spec *spec, unsigned bit, st
 	if (bit == HV_CAN_UEFI || bit == HV_CAN_BIOS)
 		err_hint(err, "leave 'firmware' out, or write '%s'",
 		    firmware_names[bit == HV_CAN_UEFI ? FIRMWARE_BIOS : FIRMWARE_UEFI]);
+	else if (bit == HV_CAN_FORWARD)
+		err_hint(err, "leave 'ports' out; the guest is reached by its own address");
 	else
 		err_hint(err, "use the network '%s' or 'none'",
 		    network_names[hv->ops->capabilities & HV_CAN_USER_NET ? NETWORK_USER : NETWORK_VNIC]);
@@ -199,7 +202,8 @@ hv_check_spec(struct hypervisor *hv, const struct vm_spec *spec, struct err *err
 		[FIRMWARE_BIOS] = HV_CAN_BIOS,
 		[FIRMWARE_UEFI] = HV_CAN_UEFI,
 	};
-	const unsigned needed[] = { networks[spec->network.type], firmwares[spec->firmware] };
+	const unsigned needed[] = { networks[spec->network.type], firmwares[spec->firmware],
+		spec->ports.count > 0 ? HV_CAN_FORWARD : 0 };
 
 	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
 		if ((hv->ops->capabilities & needed[i]) != needed[i])

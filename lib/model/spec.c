@@ -190,6 +190,22 @@ on_network_problem(void *arg, const char *path, const char *text, const char *hi
 	report(arg, path, text, hint);
 }
 
+static void
+check_ports(struct checker *c, const struct vm_spec *spec)
+{
+	struct err err = ERR_INIT;
+	size_t index = 0;
+
+	if (spec->ports.count > 0 && spec->network.type != NETWORK_USER)
+		report(c, "ports", "belong to network type user",
+		    "a guest on a network of its own is reached by its address");
+	else if (ports_check(&spec->ports, &index, &err) != 0) {
+		CLEANUP_FREE char *path = xasprintf("ports[%zu]", index);
+
+		report(c, path, err.msg, err.hint[0] != '\0' ? err.hint : NULL);
+	}
+}
+
 size_t
 vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field_options *options)
 {
@@ -200,6 +216,7 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 	if (image_spec_check(&spec->image, &err) != 0)
 		report(&c, err.object, err.msg, err.hint[0] != '\0' ? err.hint : NULL);
 	network_check(&spec->network, on_network_problem, &c);
+	check_ports(&c, spec);
 	if (host != NULL && (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 					  "0123456789-.") != strlen(host) ||
 				host[0] == '-' || host[0] == '.'))

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "lib/model/field.h"
+#include "lib/model/port.h"
 
 /* What a machine shall be: the fields of a VMFile machine, of vm.create and of the store, in one
  * table.  Files are references; lib/ never opens those that a client named. */
@@ -95,6 +96,7 @@ struct vm_spec {
 	uint64_t memory_bytes; /* key "memory", a bare number is MiB */
 	uint64_t disk_bytes;   /* key "disk", a bare number is GiB; 0: the image's size */
 	struct network_spec network;
+	struct strings ports; /* what port_parse reads: of the host, to the guest */
 	int firmware; /* enum firmware; FIRMWARE_DEFAULT until the backend's is chosen */
 	struct cloud_init_spec cloud_init;
 	struct ssh_spec ssh;

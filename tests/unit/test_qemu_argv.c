@@ -14,6 +14,8 @@
 #include "lib/hypervisor/qemu/machine.h"
 #include "tests/unit/unit.h"
 
+#define WORD(text) ((char[]){ text })
+
 static const char evil[] = "/data/a,\"b\",readonly=off 'c' id=x\\/vms/1";
 
 static struct strings
@@ -210,21 +212,79 @@ START_TEST(argv__network__user_or_none)
 }
 END_TEST
 
-START_TEST(monitor__usernet__the_port_of_ssh)
+START_TEST(argv__ports__each_a_rule_beside_that_of_ssh)
 {
-	static const char info[] =
-	    "Hub -1 (net0):\r\n"
-	    "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
-	    "  TCP[ESTABLISHED]   20       127.0.0.1 50000       10.0.2.15    22     0     0\r\n"
-	    "  TCP[HOST_FORWARD]  15       127.0.0.1 40001       10.0.2.15    80     0     0\r\n"
-	    "  TCP[HOST_FORWARD]  14       127.0.0.1 38471       10.0.2.15    22     0     0\r\n";
+	char *items[] = { WORD("8080:80"), WORD("127.0.0.2:5353:53/udp"), WORD("443"), WORD("0.0.0.0::81") };
+	struct vm_spec spec = plain_spec();
+	struct strings argv;
 
-	ck_assert_uint_eq(monitor_ssh_port(info, 22), 38471);
-	ck_assert_uint_eq(monitor_ssh_port(info, 80), 40001);
-	ck_assert_uint_eq(monitor_ssh_port(info, 2222), 0);
-	ck_assert_uint_eq(monitor_ssh_port("nothing\n", 22), 0);
-	ck_assert_uint_eq(monitor_ssh_port("", 22), 0);
-	ck_assert_uint_eq(monitor_ssh_port(NULL, 22), 0);
+	spec.ports = (struct strings){ items, ARRAY_LEN(items) };
+	argv = build(&spec, NULL, false, "tcg");
+	ck_assert_uint_eq(count(&argv,
+			      "\"hostfwd\":[{\"str\":\"tcp:127.0.0.1:0-:22\"},"
+			      "{\"str\":\"tcp:127.0.0.1:8080-:80\"},"
+			      "{\"str\":\"udp:127.0.0.2:5353-:53\"},"
+			      "{\"str\":\"tcp:127.0.0.1:0-:443\"},"
+			      "{\"str\":\"tcp:0.0.0.0:0-:81\"}]"),
+	    1);
+	done(&argv);
+}
+END_TEST
+
+static uint16_t
+ssh_port(const char *info, const struct vm_spec *spec, uint16_t known)
+{
+	CLEANUP_FREE struct port *ports = NULL;
+	size_t number = forward_parse(info, &ports);
+
+	return forward_ssh_port(ports, number, spec, known);
+}
+
+static const char usernet[] =
+    "Hub -1 (net0):\r\n"
+    "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
+    "  TCP[ESTABLISHED]   20       127.0.0.1 50000       10.0.2.15    22     0     0\r\n"
+    "  TCP[HOST_FORWARD]  16               * 18444       10.0.2.15   443     0     0\r\n"
+    "  TCP[HOST_FORWARD]  15       127.0.0.1 40001       10.0.2.15    80     0     0\r\n"
+    "  TCP[HOST_FORWARD]  13       127.0.0.1  2222       10.0.2.15    22     0     0\r\n"
+    "  TCP[HOST_FORWARD]  14       127.0.0.1 38471       10.0.2.15    22     0     0\r\n"
+    "  UDP[HOST_FORWARD]   8       127.0.0.1 37022       10.0.2.15    53     0     0\r\n"
+    "  UDP[236 sec]       21       10.0.2.15 40000        10.0.2.3    53     0     0\r\n";
+
+START_TEST(forward__usernet__every_forward_and_nothing_else)
+{
+	static const struct port wanted[] = {
+		{ "0.0.0.0", false, 18444, 443, PORT_TCP },
+		{ "127.0.0.1", false, 40001, 80, PORT_TCP },
+		{ "127.0.0.1", false, 2222, 22, PORT_TCP },
+		{ "127.0.0.1", false, 38471, 22, PORT_TCP },
+		{ "127.0.0.1", false, 37022, 53, PORT_UDP },
+	};
+	CLEANUP_FREE struct port *ports = NULL;
+	struct port *none = NULL;
+
+	ck_assert_uint_eq(forward_parse(usernet, &ports), ARRAY_LEN(wanted));
+	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+		ck_assert(port_equal(&ports[i], &wanted[i]));
+	ck_assert_uint_eq(forward_parse("nothing\n", &none), 0);
+	ck_assert_uint_eq(forward_parse("", &none), 0);
+	ck_assert_uint_eq(forward_parse(NULL, &none), 0);
+	ck_assert_ptr_null(none);
+}
+END_TEST
+
+START_TEST(forward__usernet__the_port_of_ssh)
+{
+	char *items[] = { WORD("2222:22") };
+	struct vm_spec spec = plain_spec();
+
+	ck_assert_uint_eq(ssh_port(usernet, &spec, 0), 2222);
+	spec.ports = (struct strings){ items, 1 };
+	ck_assert_uint_eq(ssh_port(usernet, &spec, 0), 38471);
+	ck_assert_uint_eq(ssh_port(usernet, &spec, 2222), 2222); /* as it was known to be */
+	ck_assert_uint_eq(ssh_port(usernet, &spec, 999), 38471);
+	spec.ssh = (struct ssh_spec){ .present = true, .port = 2222 };
+	ck_assert_uint_eq(ssh_port(usernet, &spec, 0), 0);
 }
 END_TEST
 
@@ -332,7 +392,9 @@ main(void)
 	UNIT_CASE(s, argv__network__user_or_none);
 	UNIT_CASE(s, log__g83_cap__the_tail_is_kept);
 	UNIT_CASE(s, log__words__the_last_lines_made_printable);
-	UNIT_CASE(s, monitor__usernet__the_port_of_ssh);
+	UNIT_CASE(s, argv__ports__each_a_rule_beside_that_of_ssh);
+	UNIT_CASE(s, forward__usernet__every_forward_and_nothing_else);
+	UNIT_CASE(s, forward__usernet__the_port_of_ssh);
 	UNIT_CASE(s, monitor__g07_status__every_word_of_qemu);
 	return unit_main(s);
 }

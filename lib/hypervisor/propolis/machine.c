@@ -480,6 +480,7 @@ static const struct hv_lack lacks[] = {
 	{ HV_CAN_BIOS,         "it boots by its UEFI boot ROM" },
 	{ HV_CAN_USER_NET,     "guests are on a link of the host, by a VNIC" },
 	{ HV_CAN_TAP,          "illumos has VNICs instead" },
+	{ HV_CAN_FORWARD,      "a guest on a VNIC has an address of its own" },
 	{ HV_CAN_COMMIT,       "its disks are ZFS volumes" },
 	{ 0, NULL },
 };

@@ -16,7 +16,7 @@
 
 /* The runtime document; of the launcher's record the first rows are there. */
 struct runtime {
-	uint64_t pid, start_time, exe_dev, exe_ino, log_from;
+	uint64_t pid, start_time, exe_dev, exe_ino, log_from, ssh_port;
 	char *boot_id, *generation, *accel, *machine_type;
 };
 
@@ -29,6 +29,7 @@ static const struct field runtime_fields[] = {
 	FIELD(struct runtime, exe_dev,      FIELD_UINT,   .text = "the executable's device"),
 	FIELD(struct runtime, exe_ino,      FIELD_UINT,   .text = "the executable's inode"),
 	FIELD(struct runtime, log_from,     FIELD_UINT,   .text = "where its words begin"),
+	FIELD(struct runtime, ssh_port,     FIELD_UINT,   .max = UINT16_MAX, .text = "the forward that was made for SSH"),
 	FIELD(struct runtime, accel,        FIELD_STRING, .text = "the accelerator"),
 	FIELD(struct runtime, machine_type, FIELD_STRING, .text = "the machine type"),
 	FIELD_END
@@ -41,6 +42,7 @@ qemu_op_runtime(struct hv_machine *base)
 	struct machine *m = (struct machine *)base;
 	struct runtime row = { .pid = (uint64_t)m->id.pid, .start_time = m->id.start_time,
 		.exe_dev = m->id.exe_dev, .exe_ino = m->id.exe_ino, .log_from = (uint64_t)m->log_from,
+		.ssh_port = m->ssh_port,
 		.boot_id = m->id.boot_id, .generation = m->generation,
 		.accel = (char *)(uintptr_t)m->accel, .machine_type = m->machine_type };
 
@@ -152,8 +154,7 @@ on_usernet(void *arg, json_object *result, const struct err *err)
 	struct machine *m = arg;
 
 	if (err == NULL)
-		m->ssh_port = monitor_ssh_port(
-			json_object_get_string(result), vm_spec_ssh_port(m->config->spec));
+		forward_learn(m, result);
 	one_reply(m, err);
 }
 
@@ -186,7 +187,7 @@ adopt_on_ready(struct machine *m)
 	qmp_command(m->qmp, "query-uuid", NULL, on_uuid, m);
 	qmp_command(m->qmp, "query-status", NULL, on_status, m);
 	qmp_command(m->qmp, "query-block", NULL, on_blocks, m);
-	m->replies += monitor_ask_usernet(m, on_usernet);
+	m->replies += monitor_ask_usernet(m, on_usernet, m);
 }
 
 void
@@ -218,6 +219,7 @@ attach(struct machine *m, const struct runtime *row, int pidfd, struct err *err)
 	}
 	m->log_from = (off_t)row->log_from;
 	m->accel = static_accel(row->accel);
+	m->ssh_port = (uint16_t)row->ssh_port; /* until the monitor tells */
 	snprintf(m->generation, sizeof(m->generation), "%s",
 	    row->generation != NULL ? row->generation : "");
 	snprintf(m->machine_type, sizeof(m->machine_type), "%s",

@@ -10,7 +10,7 @@
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
-#include "lib/hypervisor/qemu/qemu.h"
+#include "lib/hypervisor/qemu/machine.h"
 
 #define MIB (1ULL << 20)
 
@@ -219,7 +219,10 @@ static void
 add_network(struct strings *argv, const struct qemu_plan *plan)
 {
 	const struct network_spec *network = &plan->config->spec->network;
-	CLEANUP_FREE char *forward = NULL;
+	const struct strings *ports = &plan->config->spec->ports;
+	struct port port = { .host = "127.0.0.1",
+		.guest_port = vm_spec_ssh_port(plan->config->spec) };
+	char rule[PORT_TEXT_MAX];
 	json_object *netdev, *forwards;
 
 	if (network->present && network->type != NETWORK_USER)
@@ -227,8 +230,11 @@ add_network(struct strings *argv, const struct qemu_plan *plan)
 	netdev = object("type", TEXT, "user", "id", TEXT, "net0", NULL);
 	forwards = json_object_new_array();
 	/* Port 0: the kernel chooses a free one, and nobody else can have it meanwhile. */
-	forward = xasprintf("tcp:127.0.0.1:0-:%u", vm_spec_ssh_port(plan->config->spec));
-	json_object_array_add(forwards, object("str", TEXT, forward, NULL));
+	json_object_array_add(forwards, object("str", TEXT, forward_rule(&port, rule), NULL));
+	for (size_t i = 0; i < ports->count; i++)
+		if (port_parse(ports->items[i], &port, NULL) == 0)
+			json_object_array_add(forwards,
+			    object("str", TEXT, forward_rule(&port, rule), NULL));
 	json_object_object_add(netdev, "hostfwd", forwards);
 	add_json(argv, "-netdev", netdev);
 	add_device(argv, "virtio-net-pci", "nic0", "0x3",

@@ -152,7 +152,7 @@ machine_detach(struct machine *m)
 	if (m->pidfd >= 0)
 		close(TAKE_FD(m->pidfd));
 	m->id = (struct process_id){ 0 };
-	m->ssh_port = 0;
+	forward_forget(m);
 	m->tell_responsive = false;
 	oom_done(&m->oom);
 	console_forget_input(m->console);
@@ -290,12 +290,20 @@ can_ask(struct machine *m, struct hv_op *op)
 	return false;
 }
 
-static void
-ask(struct machine *m, const char *command, hv_done_fn *done, void *arg)
+struct hv_op *
+machine_ask(struct machine *m, hv_done_fn *done, void *arg)
 {
 	struct hv_op *op = op_create(m, done, arg);
 
-	if (can_ask(m, op))
+	return can_ask(m, op) ? op : NULL;
+}
+
+static void
+ask(struct machine *m, const char *command, hv_done_fn *done, void *arg)
+{
+	struct hv_op *op = machine_ask(m, done, arg);
+
+	if (op != NULL)
 		qmp_command(m->qmp, command, NULL, on_reply, op);
 }
 
@@ -377,6 +385,8 @@ qemu_op_facts(struct hv_machine *base, struct hv_facts *ret_facts)
 		return;
 	ret_facts->ssh_host = m->ssh_port != 0 ? "127.0.0.1" : NULL;
 	ret_facts->ssh_port = m->ssh_port;
+	ret_facts->forwards = m->forwards;
+	ret_facts->forward_count = m->forward_count;
 	ret_facts->accel = m->accel;
 	ret_facts->version = m->version[0] != '\0' ? m->version : NULL;
 	ret_facts->machine_type = m->machine_type[0] != '\0' ? m->machine_type : NULL;
@@ -474,13 +484,36 @@ qemu_info(struct hypervisor *base)
 	return doc;
 }
 
+static int
+qemu_check_spec(struct hypervisor *base, const struct vm_spec *spec, struct err *err)
+{
+	struct port port;
+
+	for (size_t i = 0; i < spec->ports.count; i++) {
+		if (port_parse(spec->ports.items[i], &port, err) != 0)
+			return E_PARAMS;
+		if (!port.ipv6)
+			continue;
+		err_set(err, E_UNSUPPORTED,
+		    "the machine '%s' asks for the port '%s', which the backend 'qemu' can not do: "
+		    "QEMU's user network listens on IPv4 addresses alone",
+		    spec->name, spec->ports.items[i]);
+		err_hint(err, "use an IPv4 address of the host");
+		err_object(err, spec->name);
+		return E_UNSUPPORTED;
+	}
+	return 0;
+}
+
 static const struct hv_ops qemu_ops = {
 	.backend = BACKEND_QEMU,
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_CONSOLE | HV_CAN_SSH |
-	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT,
+	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT | HV_CAN_FORWARD,
 	.end_words = { "quit", "term", "kill" },
 	.end_ms = { 3000, 3000, 15000 },
 	.available = qemu_available,
+	.check_spec = qemu_check_spec,
+	.forward = qemu_op_forward,
 	.info = qemu_info,
 	.open = qemu_op_open,
 	.close = qemu_op_close,

@@ -65,6 +65,8 @@ struct machine {
 	const char *accel; /* static text */
 	char version[32], machine_type[32];
 	uint16_t ssh_port;
+	struct port *forwards; /* owned; by "info usernet", that of SSH among them */
+	size_t forward_count;
 	bool retried;	       /* after a failure of kvm */
 	bool tell_responsive;  /* once its state is known again */
 	uint64_t ran_ms, reset_ms;
@@ -108,11 +110,26 @@ extern const struct qmp_handler machine_qmp_handler;
 void monitor_requery(struct machine *m); /* what is, and tell what changed */
 bool monitor_status(struct json_object *result, enum hv_run_state *ret_state);
 /* Asks for the forwarded ports; false: the machine has no user network, and fn is not called. */
-bool monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn);
-/* Where the guest's port is forwarded from, by "info usernet"; 0: nowhere. */
-uint16_t monitor_ssh_port(const char *usernet, uint16_t guest_port);
+bool monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn, void *arg);
+
+/* forward.c */
+void qemu_op_forward(struct hv_machine *base, const struct port *port, bool add, hv_done_fn *done,
+    void *arg);
+/* Takes what "info usernet" answered. */
+void forward_learn(struct machine *m, struct json_object *result);
+void forward_forget(struct machine *m);
+/* The forwards in the text of "info usernet".  *ret_ports: owned, may be NULL. */
+size_t forward_parse(const char *usernet, struct port **ret_ports);
+/* Which of them is the one that was made for SSH: the known one if it is still there, else one
+ * that the spec's own ports do not explain.  0: none. */
+uint16_t forward_ssh_port(const struct port *forwards, size_t count, const struct vm_spec *spec,
+    uint16_t known);
+/* "tcp:127.0.0.1:8080-:80", as -netdev and hostfwd_add take it; text: PORT_TEXT_MAX bytes. */
+const char *forward_rule(const struct port *port, char *text);
 
 /* machine.c */
+/* NULL: the call was answered, for there is nobody to ask. */
+struct hv_op *machine_ask(struct machine *m, hv_done_fn *done, void *arg);
 int machine_attach(struct machine *m, pid_t pid, int pidfd, struct err *err); /* pidfd: taken */
 void machine_detach(struct machine *m); /* forgets the process */
 void machine_alive(struct machine *m);

@@ -156,20 +156,18 @@ on_usernet(void *arg, json_object *result, const struct err *err)
 	struct machine *m = arg;
 
 	if (err == NULL && m->phase == PHASE_ALIVE)
-		m->ssh_port = monitor_ssh_port(
-			json_object_get_string(result), vm_spec_ssh_port(m->config->spec));
+		forward_learn(m, result);
 }
 
 void
 monitor_requery(struct machine *m)
 {
-	if (m->ssh_port == 0)
-		monitor_ask_usernet(m, on_usernet);
+	monitor_ask_usernet(m, on_usernet, m);
 	qmp_command(m->qmp, "query-status", NULL, on_status, m);
 }
 
 bool
-monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn)
+monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn, void *arg)
 {
 	const struct network_spec *network = &m->config->spec->network;
 	json_object *args;
@@ -178,49 +176,8 @@ monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn)
 		return false;
 	args = json_object_new_object();
 	json_object_object_add(args, "command-line", json_object_new_string("info usernet"));
-	qmp_command(m->qmp, "human-monitor-command", args, fn, m);
+	qmp_command(m->qmp, "human-monitor-command", args, fn, arg);
 	return true;
-}
-
-/* The n-th word of the line, as a number; 0: there is none, or it is something else. */
-static uint64_t
-number_at(const char *line, unsigned n)
-{
-	CLEANUP_FREE char *word = NULL;
-	uint64_t number = 0;
-
-	for (;; n--) {
-		size_t len;
-
-		line += strspn(line, " ");
-		len = strcspn(line, " \r\n");
-		if (len == 0)
-			return 0;
-		if (n == 0) {
-			word = xstrndup(line, len);
-			return str_to_u64(word, &number) ? number : 0;
-		}
-		line += len;
-	}
-}
-
-/* "  TCP[HOST_FORWARD]  14  127.0.0.1 38471  10.0.2.15  22  0  0" */
-uint16_t
-monitor_ssh_port(const char *usernet, uint16_t guest_port)
-{
-	enum { PORT = 3, GUEST_PORT = 5 };
-	const char *line = usernet;
-
-	while (line != NULL) {
-		const char *text = line + strspn(line, " \n");
-		uint64_t port = number_at(text, PORT);
-
-		if (str_starts(text, "TCP[HOST_FORWARD] ") && number_at(text, GUEST_PORT) == guest_port &&
-		    port <= UINT16_MAX)
-			return (uint16_t)port;
-		line = strchr(text, '\n');
-	}
-	return 0;
 }
 
 /* ---- events ---- */

@@ -184,8 +184,7 @@ on_usernet(void *arg, json_object *result, const struct err *err)
 	struct machine *m = arg;
 
 	if (err == NULL)
-		m->ssh_port = monitor_ssh_port(
-			json_object_get_string(result), vm_spec_ssh_port(m->config->spec));
+		forward_learn(m, result);
 	one_reply(m, err);
 }
 
@@ -207,7 +206,7 @@ start_on_ready(struct machine *m)
 	m->replies = 2;
 	qmp_command(m->qmp, "query-status", NULL, on_status, m);
 	qmp_command(m->qmp, "chardev-change", console_arguments(), on_console, m);
-	m->replies += monitor_ask_usernet(m, on_usernet);
+	m->replies += monitor_ask_usernet(m, on_usernet, m);
 }
 
 static void
