@@ -76,6 +76,7 @@ keep(struct vm *vm, const struct strings *ports, struct err *err)
 
 	ports_release(&vm->spec.ports);
 	vm->spec.ports = copy;
+	vm_changed(vm);
 	return vm_commit(vm, err);
 }
 
@@ -93,10 +94,7 @@ journal_undo(struct operation *op, struct err *err)
 {
 	struct ports_data *d = op->data;
 
-	if (d->kept && keep(op->vm, &d->before, err) != 0)
-		return STEP_FAILED;
-	vm_changed(op->vm);
-	return STEP_DONE;
+	return d->kept && keep(op->vm, &d->before, err) != 0 ? STEP_FAILED : STEP_DONE;
 }
 
 /* ---- step: forward ---- */

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "daemon/console.h"
+#include "daemon/ops.h"
+#include "daemon/ports.h"
 #include "daemon/probe.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -103,6 +105,18 @@ on_exited(struct vm *vm, const struct hv_event *ev)
 		vm_save(vm);
 }
 
+/* A change of its ports that was not answered may have been made, or not. */
+static void
+settle_ports(struct vm *vm)
+{
+	struct op_call call = { .uid = vm->owner };
+	struct err err = ERR_INIT;
+
+	if (vm->op == NULL && ports_differ(vm, &vm->spec.ports) &&
+	    ops_ports(vm, &vm->spec.ports, &call, &err) != 0)
+		log_warn("machine '%s': %s", vm->spec.name, err.msg);
+}
+
 static void
 set_responsive(struct vm *vm, bool responsive)
 {
@@ -155,6 +169,7 @@ on_hv_event(void *arg, const struct hv_event *ev)
 		break;
 	case HV_EV_RESPONSIVE:
 		set_responsive(vm, true);
+		settle_ports(vm);
 		break;
 	case HV_EV_RESET:
 		vm_tell(vm, "reset", NULL);

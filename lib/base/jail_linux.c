@@ -65,7 +65,8 @@ confine_files(const struct confinement *wanted, struct err *err)
 		"/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib", "/usr/local/lib64",
 		"/etc/ld.so.cache", NULL };
 	CLEANUP_FD int rules = -1;
-	int rc = landlock_create(wanted->network, &rules, err);
+	int rc = landlock_create(
+		wanted->network ? LANDLOCK_TCP_CLIENT : LANDLOCK_TCP_NONE, &rules, err);
 
 	if (rc == 0)
 		rc = allow_each(rules, libraries,

@@ -68,11 +68,12 @@ all_fs(int abi)
 }
 
 int
-landlock_create(bool tcp, int *ret_rules, struct err *err)
+landlock_create(enum landlock_tcp tcp, int *ret_rules, struct err *err)
 {
+	static const uint64_t handled[] = { [LANDLOCK_TCP_NONE] = TCP_BIND | TCP_CONNECT,
+		[LANDLOCK_TCP_CLIENT] = TCP_BIND, [LANDLOCK_TCP_ANY] = 0 };
 	int abi = landlock_abi();
 	struct ruleset_attr attr = { .fs = all_fs(abi) };
-	/* A forward may take any free port, and no other. */
 	struct port_attr any_port = { .access = TCP_BIND, .port = 0 };
 	size_t size = offsetof(struct ruleset_attr, net);
 	CLEANUP_FD int rules = -1;
@@ -81,7 +82,7 @@ landlock_create(bool tcp, int *ret_rules, struct err *err)
 	if (abi == 0)
 		return 0;
 	if (abi >= ABI_TCP) {
-		attr.net = tcp ? TCP_BIND : TCP_BIND | TCP_CONNECT;
+		attr.net = handled[tcp];
 		size = offsetof(struct ruleset_attr, scope);
 	}
 	if (abi >= ABI_SCOPE) {
@@ -91,7 +92,7 @@ landlock_create(bool tcp, int *ret_rules, struct err *err)
 	rules = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
 	if (rules < 0)
 		return err_errno(err, E_FAILED, errno, "Landlock refuses the rule set");
-	if (abi >= ABI_TCP && tcp &&
+	if (abi >= ABI_TCP && tcp == LANDLOCK_TCP_CLIENT &&
 	    syscall(SYS_landlock_add_rule, rules, RULE_PORT, &any_port, 0) < 0)
 		return err_errno(err, E_FAILED, errno, "Landlock refuses a rule for ports");
 	*ret_rules = TAKE_FD(rules);

@@ -18,9 +18,14 @@ enum landlock_right {
 };
 
 int landlock_abi(void); /* the version of the interface in this kernel; 0: there is none */
-/* A set of rules that allows nothing yet; tcp: connections, and binding any free port.
+enum landlock_tcp {
+	LANDLOCK_TCP_NONE,
+	LANDLOCK_TCP_CLIENT, /* connections, and listening on a port that the kernel chooses */
+	LANDLOCK_TCP_ANY,    /* also on ports that are chosen later: rules can not be loosened */
+};
+/* A set of rules that allows nothing yet but what `tcp` says.
  * ret_rules: a descriptor; -1 when the kernel has no Landlock, which the other two take. */
-int landlock_create(bool tcp, int *ret_rules, struct err *err);
+int landlock_create(enum landlock_tcp tcp, int *ret_rules, struct err *err);
 int landlock_allow(int rules, const char *path, unsigned rights, struct err *err);
 /* Needs no_new_privs. */
 int landlock_enforce(int rules, struct err *err);

@@ -167,6 +167,13 @@ noop_unprepare(struct hv_machine *base, hv_done_fn *done, void *arg)
 }
 
 static void
+begin_forwards(struct noop_machine *m)
+{
+	if (m->config->spec != NULL)
+		m->forward_count = ports_parse(&m->config->spec->ports, m->forwards);
+}
+
+static void
 noop_launch(struct hv_machine *base, hv_done_fn *done, void *arg)
 {
 	struct noop_machine *m = noop_of(base);
@@ -178,7 +185,7 @@ noop_launch(struct hv_machine *base, hv_done_fn *done, void *arg)
 		return;
 	}
 	m->state = HV_PRELAUNCH;
-	m->forward_count = ports_parse(&m->config->spec->ports, m->forwards);
+	begin_forwards(m);
 	later(m, done, arg);
 }
 
@@ -219,7 +226,7 @@ noop_adopt(struct hv_machine *base, struct json_object *runtime, hv_done_fn *don
 	/* Its document was made before run; what was committed ran. */
 	if (m->state == HV_PRELAUNCH)
 		m->state = HV_RUNNING;
-	m->forward_count = ports_parse(&m->config->spec->ports, m->forwards);
+	begin_forwards(m);
 	if (m->state == HV_GONE)
 		err_set(&step->err, E_NOT_FOUND, "the machine does not run any more");
 }

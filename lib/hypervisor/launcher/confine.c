@@ -19,7 +19,8 @@ int
 confine_landlock(const struct launch_order *order, struct err *err)
 {
 	CLEANUP_FD int rules = -1;
-	int rc = landlock_create(order->network, &rules, err);
+	int rc = landlock_create(
+		order->network ? LANDLOCK_TCP_ANY : LANDLOCK_TCP_NONE, &rules, err);
 
 	if (rc == 0)
 		rc = allow_paths(rules, &order->read, LANDLOCK_READ | LANDLOCK_EXECUTE, err);

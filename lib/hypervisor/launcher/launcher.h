@@ -29,7 +29,7 @@ struct launch_order {
 	struct strings own;	/* given to them before, where they exist */
 	struct strings read;	/* folders and files that may be read and executed */
 	struct strings write;	/* files and devices that may be read and written */
-	bool network;		/* may open TCP connections */
+	bool network;		/* may open TCP connections, and listen */
 };
 
 extern const struct field launch_order_fields[];
