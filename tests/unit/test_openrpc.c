@@ -239,7 +239,7 @@ START_TEST(openrpc__components__whole)
 		check_schema(document, schema);
 		count++;
 	}
-	ck_assert_uint_eq(count, 6);
+	ck_assert_uint_eq(count, 7);
 	json_object_object_foreach(get(components, "errors"), key, error)
 	{
 		ck_assert_str_eq(json_string(get(error, "data"), "name"), key);
