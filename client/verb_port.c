@@ -54,9 +54,9 @@ run_ports(struct vmctl *ctl, void *args, struct err *err)
 
 		table_add(&table, from);
 		table_add(&table, to);
-		table_add(&table, json_flag(port, "ssh") ? "ssh"
-		    : json_flag(port, "active")		 ? "active"
-							 : "at the next start");
+		table_add(&table, json_flag(port, "ssh")      ? "ssh"
+				  : json_flag(port, "active") ? "active"
+							      : "at the next start");
 	}
 	text = table_text(&table);
 	if (table.count == 0)
@@ -82,9 +82,10 @@ const struct verb verb_port_list = {
 
 const struct verb verb_port_add = {
 	.name = "port add",
-	.details = "A PORT is [ADDRESS:][HOST-PORT:]GUEST-PORT[/udp]: 8080:80, 127.0.0.1:5353:53/udp.\n"
-		   "Without an address it is 127.0.0.1; without a port of the host, or with 0, the\n"
-		   "kernel chooses one.",
+	.details =
+	    "A PORT is [ADDRESS:][HOST-PORT:]GUEST-PORT[/udp]: 8080:80, 127.0.0.1:5353:53/udp.\n"
+	    "Without an address it is 127.0.0.1; without a port of the host, or with 0, the\n"
+	    "kernel chooses one.",
 	.fields = vm_port_add_params,
 	.args_size = sizeof(struct vm_port_add_args),
 	.positionals = port_positionals,

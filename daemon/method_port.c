@@ -27,8 +27,10 @@ named_vm(struct vmmd *vmmd, struct request *request, const char *name)
 static void
 begin(struct request *request, struct vm *vm, struct strings *want, int rc, struct err *err)
 {
-	struct op_call call = { .uid = request_peer(request)->uid, .audience = request,
-		.ended = op_answer_request, .arg = request };
+	struct op_call call = { .uid = request_peer(request)->uid,
+		.audience = request,
+		.ended = op_answer_request,
+		.arg = request };
 
 	if (rc == 0)
 		rc = ops_ports(vm, want, &call, err);

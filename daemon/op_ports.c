@@ -62,7 +62,8 @@ check_run(struct operation *op, struct err *err)
 	ports_trial_init(op->vm, &d->want, &d->trial);
 	if (d->trial.count == 0)
 		return STEP_DONE;
-	if (worker_submit(op->vmmd->disk_pool, "ports", check_job, check_done, op, 0, &d->job, err) != 0)
+	if (worker_submit(
+		op->vmmd->disk_pool, "ports", check_job, check_done, op, 0, &d->job, err) != 0)
 		return STEP_FAILED;
 	return STEP_WAIT;
 }
@@ -206,7 +207,8 @@ static const struct op_step steps[] = {
 	{ "forward", forward_run, NULL, forward_undo },
 	{ "done", done_run, NULL, NULL },
 };
-const struct op_kind op_kind_ports = { "vm.ports", steps, ARRAY_LEN(steps), ports_op_release, NULL };
+const struct op_kind op_kind_ports = { "vm.ports", steps, ARRAY_LEN(steps), ports_op_release,
+	NULL };
 
 static int
 check_spec(const struct vm *vm, const struct strings *want, struct err *err)

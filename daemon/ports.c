@@ -83,8 +83,8 @@ ports_rows(const struct vm *vm, const struct hv_facts *facts)
 
 	match_forwards(facts, &vm->spec.ports, &m);
 	for (size_t i = 0; i < m.count; i++)
-		json_object_array_add(rows,
-		    row_of(m.real[i] != NULL ? m.real[i] : &m.want[i], m.real[i] != NULL));
+		json_object_array_add(
+		    rows, row_of(m.real[i] != NULL ? m.real[i] : &m.want[i], m.real[i] != NULL));
 	if (m.ssh != NULL) {
 		ssh = row_of(m.ssh, true);
 		json_add_bool(ssh, "ssh", true);
@@ -94,8 +94,8 @@ ports_rows(const struct vm *vm, const struct hv_facts *facts)
 }
 
 bool
-ports_next(const struct hv_facts *facts, const struct strings *want, struct port *ret_port,
-    bool *ret_add)
+ports_next(
+    const struct hv_facts *facts, const struct strings *want, struct port *ret_port, bool *ret_add)
 {
 	struct match m;
 
@@ -127,7 +127,7 @@ bool
 ports_can_change(const struct vm *vm)
 {
 	return vm->hv != NULL && vm->runtime != NULL && vm->hv->ops->forward != NULL &&
-	    (vm->state == VM_RUNNING || vm->state == VM_SUSPENDED);
+	       (vm->state == VM_RUNNING || vm->state == VM_SUSPENDED);
 }
 
 bool
@@ -163,8 +163,9 @@ ports_find(const struct vm *vm, const char *text, size_t *ret_index, struct err 
 		return 0;
 	}
 	if (m.ssh != NULL && port_equal(m.ssh, &asked)) {
-		err_set(err, E_STATE, "the forward '%s' of machine '%s' is the one for SSH, and stays",
-		    text, vm->spec.name);
+		err_set(err, E_STATE,
+		    "the forward '%s' of machine '%s' is the one for SSH, and stays", text,
+		    vm->spec.name);
 	} else {
 		err_set(err, E_NOT_FOUND, "machine '%s' has no forward '%s'", vm->spec.name, text);
 		err_hint(err, "'vmctl port list %s' shows those that it has", vm->spec.name);
@@ -271,7 +272,8 @@ has_port(struct search *s, const struct vm *vm)
 	    !(s->wanted && vm->wanted == VM_WANT_UP))
 		return false;
 	facts_of(vm, &facts);
-	return overlaps_any(s, asked, count) || overlaps_any(s, facts.forwards, facts.forward_count);
+	return overlaps_any(s, asked, count) ||
+	       overlaps_any(s, facts.forwards, facts.forward_count);
 }
 
 static void
@@ -284,8 +286,8 @@ look_at(void *arg, struct vm *vm)
 }
 
 struct vm *
-ports_holder(struct vmmd *vmmd, const struct vm *vm, const struct strings *texts,
-    struct port *ret_port)
+ports_holder(
+    struct vmmd *vmmd, const struct vm *vm, const struct strings *texts, struct port *ret_port)
 {
 	struct search s = { .self = vm };
 
@@ -307,8 +309,8 @@ name_for(const struct vm *vm, uid_t uid)
 }
 
 int
-ports_check_ours(struct vmmd *vmmd, const struct vm *vm, uid_t uid, const struct strings *texts,
-    struct err *err)
+ports_check_ours(
+    struct vmmd *vmmd, const struct vm *vm, uid_t uid, const struct strings *texts, struct err *err)
 {
 	CLEANUP_FREE char *name = NULL;
 	char shown[PORT_TEXT_MAX];
@@ -334,7 +336,8 @@ warn_of(void *arg, struct vm *vm)
 	if (!str_eq(vm->spec.name, s->self_name) && has_port(s, vm)) {
 		CLEANUP_FREE char *name = name_for(vm, s->uid), *text = NULL;
 
-		text = xasprintf("the port %s is taken by %s", port_host_text(&s->port, shown), name);
+		text =
+		    xasprintf("the port %s is taken by %s", port_host_text(&s->port, shown), name);
 		json_object_array_add(s->warnings, json_object_new_string(text));
 	}
 }
@@ -342,8 +345,9 @@ warn_of(void *arg, struct vm *vm)
 json_object *
 ports_warnings(struct vmmd *vmmd, const char *name, uid_t uid, const struct strings *texts)
 {
-	struct search s = { .self_name = name, .uid = uid, .wanted = true,
-		.warnings = json_object_new_array() };
+	struct search s = {
+		.self_name = name, .uid = uid, .wanted = true, .warnings = json_object_new_array()
+	};
 
 	s.count = ports_parse(texts, s.ports);
 	if (s.count > 0)

@@ -37,7 +37,8 @@ try_port(const struct port *port)
 	struct sockaddr_storage address;
 	socklen_t len = make_address(port, &address);
 	bool tcp = port->protocol == PORT_TCP;
-	CLEANUP_FD int fd = socket(port->ipv6 ? AF_INET6 : AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
+	CLEANUP_FD int fd =
+	    socket(port->ipv6 ? AF_INET6 : AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
 	const int on = 1;
 
 	if (fd < 0)
@@ -85,8 +86,8 @@ hostport_check(const struct port *port, int uid, struct err *err)
 		return E_CONFLICT;
 	case EADDRNOTAVAIL:
 	case EAFNOSUPPORT:
-		err_set(err, E_PARAMS, "the port %s can not be had: the host has no address %s", shown,
-		    port->host);
+		err_set(err, E_PARAMS, "the port %s can not be had: the host has no address %s",
+		    shown, port->host);
 		err_hint(err, "use an address of this host, or none for 127.0.0.1");
 		return E_PARAMS;
 	default:

@@ -71,8 +71,8 @@ is_holder(const char *line, const struct port *port, bool ipv6, struct holder *r
 static bool
 find_socket(const struct port *port, bool ipv6, struct holder *ret_holder)
 {
-	CLEANUP_FREE char *path = xasprintf("/proc/net/%s%s", port_protocol_names[port->protocol],
-	    ipv6 ? "6" : "");
+	CLEANUP_FREE char *path =
+	    xasprintf("/proc/net/%s%s", port_protocol_names[port->protocol], ipv6 ? "6" : "");
 	FILE *file = fopen(path, "re");
 	char line[512];
 	bool found = false;

@@ -47,13 +47,13 @@ parse_host(const char *text, struct port *port)
 
 	if (text[0] != '[')
 		return inet_pton(AF_INET, text, bytes) == 1 &&
-		    inet_ntop(AF_INET, bytes, port->host, sizeof(port->host)) != NULL;
+		       inet_ntop(AF_INET, bytes, port->host, sizeof(port->host)) != NULL;
 	if (len < 3 || text[len - 1] != ']')
 		return false;
 	inner = xstrndup(text + 1, len - 2);
 	port->ipv6 = true;
 	return inet_pton(AF_INET6, inner, bytes) == 1 &&
-	    inet_ntop(AF_INET6, bytes, port->host, sizeof(port->host)) != NULL;
+	       inet_ntop(AF_INET6, bytes, port->host, sizeof(port->host)) != NULL;
 }
 
 /* Cuts the last part off; the colons of an address in brackets do not count. */
@@ -112,8 +112,8 @@ port_text(const struct port *port, char *text)
 	bool plain = str_eq(port->host, "127.0.0.1");
 
 	snprintf(text, PORT_TEXT_MAX, "%s%s%s%s%u:%u%s", port->ipv6 ? "[" : "",
-	    plain ? "" : port->host, port->ipv6 ? "]" : "", plain ? "" : ":",
-	    port->host_port, port->guest_port, port->protocol == PORT_UDP ? "/udp" : "");
+	    plain ? "" : port->host, port->ipv6 ? "]" : "", plain ? "" : ":", port->host_port,
+	    port->guest_port, port->protocol == PORT_UDP ? "/udp" : "");
 	return text;
 }
 
@@ -129,7 +129,7 @@ bool
 port_equal(const struct port *a, const struct port *b)
 {
 	return str_eq(a->host, b->host) && a->host_port == b->host_port &&
-	    a->guest_port == b->guest_port && a->protocol == b->protocol;
+	       a->guest_port == b->guest_port && a->protocol == b->protocol;
 }
 
 static bool
@@ -172,7 +172,8 @@ ports_check(const struct strings *texts, size_t *ret_index, struct err *err)
 		if (port_parse(texts->items[i], &ports[i], err) != 0)
 			return E_PARAMS;
 		for (size_t k = 0; k < i; k++) {
-			if (!port_overlaps(&ports[i], &ports[k]) && !port_equal(&ports[i], &ports[k]))
+			if (!port_overlaps(&ports[i], &ports[k]) &&
+			    !port_equal(&ports[i], &ports[k]))
 				continue;
 			err_set(err, E_PARAMS, "'%s' takes the same port of the host as '%s'",
 			    texts->items[i], texts->items[k]);

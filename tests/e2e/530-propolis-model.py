@@ -54,7 +54,7 @@ def test_capabilities():
     for word in ("network vnic", "firmware uefi", "console", "ssh"):
         contains(row["capabilities"], word)
     for word in ("suspend", "resume", "snapshot", "network user", "network tap", "firmware bios",
-                 "power button", "image commit"):
+                 "power button", "image commit", "port forwards"):
         contains(row["lacks"], word)
     contains(host.vmctl("daemon", "status").stdout, "lacks: suspend, resume, snapshot")
 
@@ -68,6 +68,15 @@ def test_g97_suspend_is_refused_with_the_reason():
     equal(error["data"]["object"], "s")
     equal(host.vm("s")["state"], "running")
     host.gone("s")
+
+
+def test_ports_are_refused_with_the_reason():
+    error = host.refused("unsupported", "vm.create", name="p", backend="propolis", memory="64MiB",
+                         image=host.image, ports=["8080:80"])
+    contains(error["message"], "'p' asks for port forwards, which the backend 'propolis' can not do")
+    contains(error["message"], "an address of its own")
+    contains(error["data"]["hint"], "leave 'ports' out")
+    check("p" not in host.names(), "nothing was made")
 
 
 def test_g97_the_screen_is_told():

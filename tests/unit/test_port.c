@@ -132,8 +132,9 @@ END_TEST
 
 START_TEST(port__list__the_entry_is_named)
 {
-	char *twice[] = { WORD("8080:80"), WORD("80"), WORD("8080:81") }, *chosen[] = { WORD("80"), WORD("0:80") },
-	     *bad[] = { WORD("80"), WORD("x") }, *fine[] = { WORD("8080:80"), WORD("8080:80/udp"), WORD("80"), WORD("81") };
+	char *twice[] = { WORD("8080:80"), WORD("80"), WORD("8080:81") },
+	     *chosen[] = { WORD("80"), WORD("0:80") }, *bad[] = { WORD("80"), WORD("x") },
+	     *fine[] = { WORD("8080:80"), WORD("8080:80/udp"), WORD("80"), WORD("81") };
 	struct err err = ERR_INIT;
 	size_t index;
 
@@ -149,7 +150,8 @@ END_TEST
 
 START_TEST(port__spec__only_for_the_network_user)
 {
-	char *items[] = { WORD("8080:80") }, *bad[] = { WORD("8080:80"), WORD("8080") , WORD("8080:80") };
+	char *items[] = { WORD("8080:80") },
+	     *bad[] = { WORD("8080:80"), WORD("8080"), WORD("8080:80") };
 	struct vm_spec spec = { .ports = { items, 1 } };
 	struct err err = ERR_INIT;
 
@@ -170,7 +172,8 @@ END_TEST
 static int
 listen_on(int type, uint16_t *ret_port)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(address);
 	int fd = socket(AF_INET, type, 0), on = 1;
 

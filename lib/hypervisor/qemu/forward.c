@@ -16,8 +16,8 @@
 const char *
 forward_rule(const struct port *port, char *text)
 {
-	snprintf(text, PORT_TEXT_MAX, "%s:%s:%u-:%u", port_protocol_names[port->protocol], port->host,
-	    port->host_port, port->guest_port);
+	snprintf(text, PORT_TEXT_MAX, "%s:%s:%u-:%u", port_protocol_names[port->protocol],
+	    port->host, port->host_port, port->guest_port);
 	return text;
 }
 
@@ -76,8 +76,8 @@ is_of_spec(const struct port *forward, const struct port *ports, size_t count)
 }
 
 uint16_t
-forward_ssh_port(const struct port *forwards, size_t count, const struct vm_spec *spec,
-    uint16_t known)
+forward_ssh_port(
+    const struct port *forwards, size_t count, const struct vm_spec *spec, uint16_t known)
 {
 	struct port ports[PORTS_MAX];
 	size_t port_count = ports_parse(&spec->ports, ports);
@@ -187,8 +187,8 @@ on_command(void *arg, json_object *result, const struct err *err)
 }
 
 void
-qemu_op_forward(struct hv_machine *base, const struct port *port, bool add, hv_done_fn *done,
-    void *arg)
+qemu_op_forward(
+    struct hv_machine *base, const struct port *port, bool add, hv_done_fn *done, void *arg)
 {
 	struct machine *m = (struct machine *)base;
 	struct hv_op *op = machine_ask(m, done, arg);
@@ -206,8 +206,8 @@ qemu_op_forward(struct hv_machine *base, const struct port *port, bool add, hv_d
 	if (add)
 		line = xasprintf("hostfwd_add net0 %s", forward_rule(port, rule));
 	else
-		line = xasprintf("hostfwd_remove net0 %s:%s:%u", port_protocol_names[port->protocol],
-		    port->host, port->host_port);
+		line = xasprintf("hostfwd_remove net0 %s:%s:%u",
+		    port_protocol_names[port->protocol], port->host, port->host_port);
 	args = json_object_new_object();
 	json_object_object_add(args, "command-line", json_object_new_string(line));
 	qmp_command(m->qmp, "human-monitor-command", args, on_command, c);
