@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -193,13 +194,13 @@ START_TEST(hostport__taken__by_this_process)
 	static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
 	struct port port = { .host = "127.0.0.1", .guest_port = 80, .protocol = _i };
 	struct err err = ERR_INIT;
-	char who[64];
+	char who[64], name[20];
 	int fd = listen_on(types[_i], &port.host_port);
 
-	snprintf(who, sizeof(who), "(process %d)", (int)getpid());
+	ck_assert_int_eq(prctl(PR_GET_NAME, name), 0);
+	snprintf(who, sizeof(who), "'%s' (process %d)", name, (int)getpid());
 	ck_assert_int_eq(hostport_check(&port, -1, &err), E_CONFLICT);
 	ck_assert_msg(strstr(err.msg, who) != NULL, "%s", err.msg);
-	ck_assert(strstr(err.msg, "'test_port'") != NULL);
 	memcpy(port.host, "0.0.0.0", 8);
 	ck_assert_int_eq(hostport_check(&port, -1, &err), E_CONFLICT);
 	ck_assert_msg(strstr(err.msg, who) != NULL, "%s", err.msg);
