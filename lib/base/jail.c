@@ -134,6 +134,7 @@ jail_enter(const struct jail_self *self, struct err *err)
 	struct confinement wanted = { .layers = jail_probe_self(),
 		.read = self->read,
 		.write = self->write,
+		.sockets = self->sockets,
 		.network = self->network,
 		.limits = self->limits };
 

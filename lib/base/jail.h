@@ -53,6 +53,7 @@ extern const char *const jail_layer_names[]; /* by bit, then NULL */
  * on sockets of the internet. */
 struct jail_self {
 	const char *const *read, *const *write;
+	const char *const *sockets; /* folders for UNIX sockets; NULL: none can be made either */
 	bool network;
 	struct process_limits limits;
 };

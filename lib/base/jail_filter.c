@@ -129,12 +129,14 @@ allow_values(struct code *c, int call, unsigned argument, uint32_t mask, const u
 }
 
 static void
-allow_sockets(struct code *c, bool network)
+allow_sockets(struct code *c, enum jail_sockets sockets)
 {
 	static const uint32_t families[] = { AF_UNIX, AF_INET, AF_INET6, AF_NETLINK };
+	static const unsigned counts[] = { [JAIL_SOCKETS_NONE] = 0, [JAIL_SOCKETS_UNIX] = 1,
+		[JAIL_SOCKETS_ALL] = ARRAY_LEN(families) };
 	static const uint32_t stream = SOCK_STREAM;
 
-	allow_values(c, SYS_socket, 0, ~0U, families, network ? ARRAY_LEN(families) : 0);
+	allow_values(c, SYS_socket, 0, ~0U, families, counts[sockets]);
 	/* A pair of any other type can send to names. */
 	allow_values(c, SYS_socketpair, 1, TYPE_OF_SOCKET, &stream, 1);
 }
@@ -193,7 +195,7 @@ refuse_typing(struct code *c)
 #ifdef ARCH
 
 static void
-write_code(struct code *c, bool network, bool program)
+write_code(struct code *c, enum jail_sockets sockets, bool program)
 {
 	static const uint32_t exec_fd = JAIL_EXEC_FD;
 
@@ -210,7 +212,7 @@ write_code(struct code *c, bool network, bool program)
 		refuse(c, EPERM);
 	}
 	allow_values(c, SYS_execveat, 0, ~0U, &exec_fd, program ? 1 : 0);
-	allow_sockets(c, network);
+	allow_sockets(c, sockets);
 	allow_threads(c);
 	allow_reading_limits(c);
 	allow_signals_to_self(c);
@@ -226,12 +228,12 @@ jail_filter_works(void)
 }
 
 int
-jail_filter_install(bool network, bool program, struct err *err)
+jail_filter_install(enum jail_sockets sockets, bool program, struct err *err)
 {
 	struct code code = { .len = 0 };
 	struct sock_fprog fprog = { .filter = code.lines };
 
-	write_code(&code, network, program);
+	write_code(&code, sockets, program);
 	fprog.len = code.len;
 	if (code.len == CODE_MAX || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog) < 0)
 		return err_errno(err, E_FAILED, errno, "the filter of system calls is refused");
@@ -247,7 +249,7 @@ jail_filter_works(void)
 }
 
 int
-jail_filter_install(bool network, bool program, struct err *err)
+jail_filter_install(enum jail_sockets sockets, bool program, struct err *err)
 {
 	return err_set(err, E_FAILED, "there is no filter of system calls for this machine");
 }

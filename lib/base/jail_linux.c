@@ -83,6 +83,8 @@ confine_files(const struct confinement *wanted, struct err *err)
 		rc = allow_each(
 		    rules, wanted->make, LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_MAKE, err);
 	if (rc == 0)
+		rc = allow_each(rules, wanted->sockets, LANDLOCK_BIND, err);
+	if (rc == 0)
 		rc = landlock_enforce(rules, err);
 	return rc;
 }
@@ -154,7 +156,10 @@ jail_confine(const struct confinement *wanted, long parent, struct err *err)
 	if (rc == 0 && wanted->program != NULL)
 		rc = limit_descriptors(err);
 	if (rc == 0 && (layers & JAIL_SECCOMP))
-		rc = jail_filter_install(wanted->network, wanted->program != NULL, err);
+		rc = jail_filter_install(wanted->network       ? JAIL_SOCKETS_ALL
+					 : wanted->sockets != NULL ? JAIL_SOCKETS_UNIX
+								   : JAIL_SOCKETS_NONE,
+		    wanted->program != NULL, err);
 	return rc;
 }
 

@@ -13,7 +13,7 @@
 struct confinement {
 	unsigned layers;     /* each of these is put in force, or it is an error */
 	const char *program; /* may be executed; NULL: nothing may */
-	const char *const *read, *const *write, *const *make; /* each may be NULL */
+	const char *const *read, *const *write, *const *make, *const *sockets; /* each may be NULL */
 	bool network;
 	struct process_limits limits;
 };
@@ -32,7 +32,8 @@ int jail_become(const struct confinement *wanted, long parent, char *const *argv
 enum { JAIL_EXEC_FD = 63 }; /* also the limit of descriptors: nobody can make this one again */
 
 bool jail_filter_works(void);
+enum jail_sockets { JAIL_SOCKETS_NONE, JAIL_SOCKETS_UNIX, JAIL_SOCKETS_ALL };
 /* program: the descriptor JAIL_EXEC_FD may be executed; it is closed by that. */
-int jail_filter_install(bool network, bool program, struct err *err);
+int jail_filter_install(enum jail_sockets sockets, bool program, struct err *err);
 
 #endif

@@ -33,6 +33,7 @@ enum { ABI_TRUNCATE = 3, ABI_TCP = 4, ABI_IOCTL = 5, ABI_SCOPE = 6 };
 #define FS_READ_DIR (1ULL << 3)
 #define FS_REMOVE_FILE (1ULL << 5)
 #define FS_MAKE_REG (1ULL << 8)
+#define FS_MAKE_SOCK (1ULL << 9)
 #define FS_TRUNCATE (1ULL << 14)
 #define FS_IOCTL_DEV (1ULL << 15)
 #define FS_OF_FILES (FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
@@ -47,6 +48,7 @@ static const uint64_t rights_fs[] = {
 	FS_EXECUTE,
 	FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV,
 	FS_MAKE_REG | FS_REMOVE_FILE,
+	FS_MAKE_SOCK | FS_REMOVE_FILE,
 };
 
 int

@@ -15,6 +15,7 @@ enum landlock_right {
 	LANDLOCK_EXECUTE = 2,
 	LANDLOCK_WRITE = 4,  /* files and devices, also truncating them */
 	LANDLOCK_MAKE = 8,   /* regular files may be made and removed in the folder */
+	LANDLOCK_BIND = 16,  /* sockets may be made in the folder, and names removed */
 };
 
 int landlock_abi(void); /* the version of the interface in this kernel; 0: there is none */
