@@ -44,7 +44,7 @@ describe_port(const struct fabric *f, unsigned number)
 static json_object *
 describe_macs(const struct fabric *f, uint64_t now_ms)
 {
-	const struct mac_entry *entries = f->macs.entries[0];
+	const struct mac_entry *entries = f->macs.entries;
 	json_object *list = json_object_new_array();
 	int told = 0;
 

@@ -29,7 +29,7 @@ bucket_of(const uint8_t *mac)
 static struct mac_entry *
 find(const struct macs *macs, const uint8_t *mac)
 {
-	const struct mac_entry *bucket = macs->entries[bucket_of(mac)];
+	const struct mac_entry *bucket = &macs->entries[bucket_of(mac) * MACS_WAYS];
 	uint64_t wanted = number(mac);
 
 	for (int i = 0; i < MACS_WAYS; i++)
@@ -57,7 +57,7 @@ forget(struct macs *macs, struct mac_entry *e)
 static struct mac_entry *
 make_room(struct macs *macs, const uint8_t *mac)
 {
-	struct mac_entry *bucket = macs->entries[bucket_of(mac)], *oldest = NULL;
+	struct mac_entry *bucket = &macs->entries[bucket_of(mac) * MACS_WAYS], *oldest = NULL;
 
 	for (int i = 0; i < MACS_WAYS; i++) {
 		if (!bucket[i].used)
@@ -128,19 +128,17 @@ macs_find(const struct macs *macs, const uint8_t *mac, uint64_t now_ms)
 void
 macs_forget_port(struct macs *macs, unsigned port)
 {
-	for (int b = 0; b < MACS_BUCKETS; b++)
-		for (int i = 0; i < MACS_WAYS; i++)
-			if (macs->entries[b][i].used && macs->entries[b][i].port == port)
-				forget(macs, &macs->entries[b][i]);
+	for (int i = 0; i < MACS_MAX; i++)
+		if (macs->entries[i].used && macs->entries[i].port == port)
+			forget(macs, &macs->entries[i]);
 }
 
 void
 macs_age(struct macs *macs, uint64_t now_ms)
 {
-	for (int b = 0; b < MACS_BUCKETS; b++)
-		for (int i = 0; i < MACS_WAYS; i++)
-			if (macs->entries[b][i].used && expired(macs, &macs->entries[b][i], now_ms))
-				forget(macs, &macs->entries[b][i]);
+	for (int i = 0; i < MACS_MAX; i++)
+		if (macs->entries[i].used && expired(macs, &macs->entries[i], now_ms))
+			forget(macs, &macs->entries[i]);
 }
 
 static int

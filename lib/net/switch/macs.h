@@ -30,7 +30,7 @@ struct macs {
 	uint64_t ageing_ms;
 	size_t count;
 	uint16_t learnt[MACS_PORTS]; /* of each port, fixed ones not counted */
-	struct mac_entry entries[MACS_BUCKETS][MACS_WAYS];
+	struct mac_entry entries[MACS_MAX]; /* MACS_WAYS places for each bucket */
 };
 
 enum { MACS_NOWHERE = -1 };
