@@ -395,7 +395,8 @@ refused(struct net_switch *sw, const struct net_switch_ask *a, json_object *answ
 
 	err_set(err, name != NULL ? err_from_name(name) : E_FAILED, "%s",
 	    shown != NULL ? shown : "the network's switch refuses it");
-	if (a->verb == SWITCH_ADD)
+	/* What we asked for ourselves may have been asked for already, and is wanted still. */
+	if (a->verb == SWITCH_ADD && a->op != NULL)
 		forget_port(sw, a->port);
 }
 

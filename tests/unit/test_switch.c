@@ -4,6 +4,7 @@
 #include "lib/net/switch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <json-c/json.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,10 +13,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
 #include "lib/base/fs.h"
+#include "lib/base/jail.h"
 #include "lib/base/json.h"
 #include "lib/base/landlock.h"
 #include "lib/base/loop.h"
@@ -463,8 +466,13 @@ START_TEST(switch__daemon_gone__adopted_by_the_next)
 	net_switch_add(f.sw, 1, "52:54:00:00:00:11", NULL, NULL);
 	net_switch_add(f.sw, 5, NULL, NULL, NULL);
 	CALL(&f, net_switch_start(f.sw, on_done, &f), E_STATE);
-	CALL(&f, net_switch_adopt(f.sw, on_done, &f), 0);
+	net_switch_adopt(f.sw, on_done, &f);
+	/* Asked for before it is known what there is. */
+	CALL(&f, net_switch_add(f.sw, 6, NULL, on_done, &f), 0);
+	AWAIT(&f, f.answers == 4);
+	ck_assert_msg(f.err.code == E_OK, "%s", f.err.msg);
 	ck_assert_int_eq(net_switch_pid(f.sw), pid);
+	ck_assert_ptr_nonnull(port_row(&f, 6));
 	ck_assert_ptr_null(port_row(&f, 2));
 	ck_assert_ptr_nonnull(port_row(&f, 5));
 	ck_assert_str_eq(json_string(port_row(&f, 1), "mac"), "52:54:00:00:00:11");
@@ -473,6 +481,7 @@ START_TEST(switch__daemon_gone__adopted_by_the_next)
 	/* It is watched: its end is seen, and mended. */
 	ck_assert_int_eq(kill(pid, SIGKILL), 0);
 	wait_for_up(&f, 1);
+	ck_assert_ptr_nonnull(port_row(&f, 6));
 	send_frame(&f, 0, -1, 0, 3);
 	HEARS(&f, 1, 3);
 	finish(&f);
@@ -689,6 +698,54 @@ START_TEST(switch__confined__no_privileges_and_a_filter)
 }
 END_TEST
 
+static bool
+can_bind(const char *dir, const char *name)
+{
+	CLEANUP_FREE char *path = fs_join(dir, name);
+	struct sockaddr_un address = at(path);
+	CLEANUP_FD int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+	return fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	       unlink(path) == 0;
+}
+
+/* In a child that confined itself as the switch does: the bits of what it can. */
+static int
+try_confined(const char *dir)
+{
+	const char *const sockets[] = { dir, NULL };
+	const struct jail_self self = { .sockets = sockets };
+	CLEANUP_FREE char *file = fs_join(dir, "file");
+
+	if (jail_enter(&self, NULL) != 0)
+		return 255;
+	return can_bind(dir, "socket") | can_bind("/tmp", "switch-test-outside") << 1 |
+	       (socket(AF_INET, SOCK_DGRAM, 0) >= 0) << 2 |
+	       (open(file, O_WRONLY | O_CREAT, 0600) >= 0) << 3 |
+	       (open("/etc/passwd", O_RDONLY) >= 0) << 4 | (fork() >= 0) << 5;
+}
+
+START_TEST(switch__its_jail__sockets_in_its_folder_alone)
+{
+	char dir[] = "/tmp/sw-XXXXXX";
+	int status = 0;
+	pid_t pid;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	printf("# a sanitizer is not confined\n");
+	return;
+#endif
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		_exit(try_confined(dir));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(WEXITSTATUS(status), landlock_abi() > 0 ? 1 : 1 | 2 | 8 | 16);
+	fs_remove_tree(dir, NULL);
+}
+END_TEST
+
 START_TEST(switch__stopped__leaves_nothing)
 {
 	static const char *const names[] = { "control", "switch.json", "switch.log", "p0.sw" };
@@ -729,6 +786,7 @@ main(void)
 	UNIT_CASE(s, switch__hostile_frames__counted_and_survived);
 	UNIT_CASE(s, switch__broken_lines__refused_and_survived);
 	UNIT_CASE(s, switch__confined__no_privileges_and_a_filter);
+	UNIT_CASE(s, switch__its_jail__sockets_in_its_folder_alone);
 	UNIT_CASE(s, switch__stopped__leaves_nothing);
 	return unit_main(s);
 }
