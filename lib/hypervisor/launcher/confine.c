@@ -27,6 +27,9 @@ confine_landlock(const struct launch_order *order, struct err *err)
 	if (rc == 0)
 		rc = allow_paths(rules, &order->write, LANDLOCK_READ | LANDLOCK_WRITE, err);
 	if (rc == 0)
+		rc = allow_paths(rules, &order->make,
+		    LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_MAKE | LANDLOCK_BIND, err);
+	if (rc == 0)
 		rc = landlock_enforce(rules, err);
 	return rc;
 }

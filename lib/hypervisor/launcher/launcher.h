@@ -29,6 +29,8 @@ struct launch_order {
 	struct strings own;	/* given to them before, where they exist */
 	struct strings read;	/* folders and files that may be read and executed */
 	struct strings write;	/* files and devices that may be read and written */
+	struct strings make;	/* folders in which files and sockets may be made */
+	char *lock;		/* a file whose lock (fcntl) must be free before it starts; NULL: none */
 	bool network;		/* may open TCP connections, and listen */
 };
 

@@ -23,7 +23,7 @@
 #include "lib/base/str.h"
 #include "lib/hypervisor/launcher/launcher.h"
 
-enum { EXIT_LAUNCH = 126, ORDER_MAX = 1 << 20 };
+enum { EXIT_LAUNCH = 126, ORDER_MAX = 1 << 20, LOCK_SECONDS = 10 };
 
 static int
 read_order(struct launch_order *ret_order, struct err *err)
@@ -81,6 +81,23 @@ write_record(const struct launch_order *order, struct err *err)
 	rc = fs_write(order->record, text, strlen(text), 0600, err);
 	json_object_put(doc);
 	return rc;
+}
+
+/* The former one of its kind may be on its way out, still. */
+static int
+await_lock(const struct launch_order *order, struct err *err)
+{
+	CLEANUP_FD int fd = order->lock != NULL ? open(order->lock, O_RDWR | O_CLOEXEC | O_NOCTTY) : -1;
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fd < 0)
+		return 0; /* nobody ever had it */
+	alarm(LOCK_SECONDS);
+	while (fcntl(fd, F_SETLKW, &lock) < 0)
+		if (errno != EINTR)
+			return err_errno(err, E_IO, errno, "can not lock '%s'", order->lock);
+	alarm(0);
+	return 0;
 }
 
 static int
@@ -169,6 +186,8 @@ main(void)
 		rc = watch_parent(&order, SIGKILL, &err);
 	if (rc == 0)
 		rc = limit_self(&err);
+	if (rc == 0)
+		rc = await_lock(&order, &err);
 	if (rc == 0)
 		rc = open_files(&order, &err);
 	if (rc == 0)

@@ -21,6 +21,8 @@ const struct field launch_order_fields[] = {
 	FIELD(struct launch_order, own,        FIELD_STRINGS, .text = "files to give to that user"),
 	FIELD(struct launch_order, read,       FIELD_STRINGS, .text = "what may be read"),
 	FIELD(struct launch_order, write,      FIELD_STRINGS, .text = "what may be written"),
+	FIELD(struct launch_order, make,       FIELD_STRINGS, .text = "folders to make files in"),
+	FIELD(struct launch_order, lock,       FIELD_STRING,  .min = 1, .text = "a file whose lock is awaited"),
 	FIELD(struct launch_order, network,    FIELD_BOOL,    .text = "whether TCP may be used"),
 	FIELD_END
 };
