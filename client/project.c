@@ -157,23 +157,28 @@ attach(const struct vmfile *vmfile, size_t index, bool needed, struct project_se
 {
 	const struct vm_spec *spec = vmfile_vm(vmfile, index);
 	CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", index), *place = NULL;
-	json_object *image = json_member(vm, "image");
+	json_object *image = json_member(vm, "image"), *cdrom = json_member(vm, "cdrom");
 	void *arg = (void *)(uintptr_t)vmfile;
 	size_t known;
 	int rc = files_replace(&send->files, vm_spec_fields, vm, prefix, where, arg, err);
 
-	if (rc != 0 || image == NULL)
+	if (rc != 0)
 		return rc;
-	lock_apply(&send->lock, &spec->image, image);
+	if (image != NULL)
+		lock_apply(&send->lock, &spec->image, image);
 	known = send->images.count;
-	rc = images_resolve(&send->images, image, err);
+	if (image != NULL)
+		rc = images_resolve(&send->images, image, err);
+	if (rc == 0 && image != NULL)
+		send->urls[index] = xstrdup(json_string(image, "url"));
+	if (rc != 0)
+		place = xasprintf("%s.image", prefix);
+	else if (cdrom != NULL && (rc = images_resolve(&send->images, cdrom, err)) != 0)
+		place = xasprintf("%s.cdrom", prefix);
 	if (!needed)
 		images_forget(&send->images, known);
-	if (rc == 0) {
-		send->urls[index] = xstrdup(json_string(image, "url"));
+	if (rc == 0)
 		return 0;
-	}
-	place = xasprintf("%s.image", prefix);
 	err_object(err, place);
 	project_place_error(vmfile, err);
 	return err->code == E_PARAMS ? (int)(err->code = E_VMFILE) : rc;

@@ -24,7 +24,10 @@ struct create_args {
 	char *network, *bridge, *link, *address, *gateway, *hostname, *user;
 	struct strings dns, ports; /* the flag --port, once for each */
 	uint64_t ssh_port;
-	bool uefi, start;
+	int arch, firmware, display;
+	struct file_ref kernel, initrd;
+	char *cmdline, *cdrom;
+	bool uefi, secure_boot, tpm, start;
 };
 
 /* clang-format off */
@@ -50,7 +53,16 @@ static const struct field create_fields[] = {
 	FIELD(struct create_args, user,    FIELD_STRING, .min = 1, .text = "who to log in as; default: vm"),
 	FIELD(struct create_args, ssh_port, FIELD_UINT,  .min = 1, .max = UINT16_MAX, .text = "port of the guest's SSH server; default: 22"),
 	FIELD(struct create_args, private_key, FIELD_FILE, .text = "private key to log in with"),
-	FIELD(struct create_args, uefi,    FIELD_BOOL,   .text = "start by UEFI instead of a BIOS"),
+	FIELD(struct create_args, arch,    FIELD_ENUM,   .words = arch_names, .fallback = "default", .text = "the processor's architecture; default: the host's"),
+	FIELD(struct create_args, firmware, FIELD_ENUM,  .words = firmware_names, .fallback = "default", .text = "what starts the guest; default: the backend's own"),
+	FIELD(struct create_args, uefi,    FIELD_BOOL,   .text = "start by UEFI instead of a BIOS, as --firmware uefi"),
+	FIELD(struct create_args, secure_boot, FIELD_BOOL, .text = "start by UEFI, and signed programs only"),
+	FIELD(struct create_args, tpm,     FIELD_BOOL,   .text = "with a TPM 2.0"),
+	FIELD(struct create_args, kernel,  FIELD_FILE,   .text = "a kernel to start instead of what is on the disk"),
+	FIELD(struct create_args, initrd,  FIELD_FILE,   .text = "with --kernel: its initial RAM disk"),
+	FIELD(struct create_args, cmdline, FIELD_STRING, .min = 1, .max = 2048, .text = "with --kernel: its command line"),
+	FIELD(struct create_args, cdrom,   FIELD_STRING, .min = 1, .text = "an image in a CD-ROM drive: a path, https://…, oci://…, a name or a digest"),
+	FIELD(struct create_args, display, FIELD_ENUM,   .words = display_names, .fallback = "none", .text = "vnc: with a screen"),
 	FIELD(struct create_args, start,   FIELD_BOOL,   .text = "start it at once"),
 	FIELD_END
 };
@@ -94,21 +106,31 @@ add_size(json_object *params, const char *key, uint64_t bytes)
 }
 
 static int
-add_image(struct vmctl *ctl, const struct create_args *a, struct sent_files *files,
+add_images(struct vmctl *ctl, const struct create_args *a, struct sent_files *files,
     json_object *params, struct err *err)
 {
-	const char *word = a->image != NULL ? a->image : a->image_url;
+	static const struct image_flags no_flags = { 0 };
+	const struct {
+		const char *key, *word;
+		const struct image_flags *flags;
+	} rows[] = {
+		{ "image", a->image != NULL ? a->image : a->image_url, &a->flags },
+		{ "cdrom", a->cdrom, &no_flags },
+	};
 	struct images images = { 0 };
-	json_object *image = NULL;
-	int rc;
+	int rc = 0;
 
-	if (word == NULL)
-		return 0;
-	rc = images_word(&images, files, word, &a->flags, &image, err);
-	if (rc == 0) {
-		json_object_object_add(params, "image", image);
-		rc = images_auth(ctl, &images, params, err);
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(rows); i++) {
+		json_object *image = NULL;
+
+		if (rows[i].word == NULL)
+			continue;
+		rc = images_word(&images, files, rows[i].word, rows[i].flags, &image, err);
+		if (rc == 0)
+			json_object_object_add(params, rows[i].key, image);
 	}
+	if (rc == 0)
+		rc = images_auth(ctl, &images, params, err);
 	images_done(&images);
 	return rc;
 }
@@ -118,7 +140,8 @@ add_files(struct vmctl *ctl, const struct create_args *a, struct sent_files *fil
     json_object *params, struct err *err)
 {
 	json_object *cloud_init = json_object_new_object(), *ssh = json_object_new_object();
-	int rc = add_image(ctl, a, files, params, err);
+	json_object *boot = json_object_new_object();
+	int rc = add_images(ctl, a, files, params, err);
 
 	if (rc == 0)
 		rc = attach(files, &a->cloud_init, "user_data", cloud_init, err);
@@ -126,12 +149,18 @@ add_files(struct vmctl *ctl, const struct create_args *a, struct sent_files *fil
 		rc = attach(files, &a->ssh_key, "ssh_key", cloud_init, err);
 	if (rc == 0)
 		rc = attach(files, &a->private_key, "private_key", ssh, err);
+	if (rc == 0)
+		rc = attach(files, &a->kernel, "kernel", boot, err);
+	if (rc == 0)
+		rc = attach(files, &a->initrd, "initrd", boot, err);
+	json_add_string(boot, "cmdline", a->cmdline);
 	json_add_string(cloud_init, "hostname", a->hostname);
 	json_add_string(ssh, "user", a->user);
 	if (a->ssh_port != 0)
 		json_object_object_add(ssh, "port", json_object_new_uint64(a->ssh_port));
 	add_block(params, "cloud_init", cloud_init);
 	add_block(params, "ssh", ssh);
+	add_block(params, "boot", boot);
 	return rc;
 }
 
@@ -176,9 +205,23 @@ add_network(const struct create_args *a, json_object *params)
 }
 
 static void
+add_firmware(const struct create_args *a, json_object *params)
+{
+	json_object *firmware = json_object_new_object();
+	int type = a->uefi ? FIRMWARE_UEFI : a->firmware;
+
+	if (type != FIRMWARE_DEFAULT)
+		json_add_string(firmware, "type", firmware_names[type]);
+	if (a->secure_boot)
+		json_add_bool(firmware, "secure_boot", true);
+	if (a->tpm)
+		json_add_bool(firmware, "tpm", true);
+	add_block(params, "firmware", firmware);
+}
+
+static void
 add_words(const struct create_args *a, json_object *params)
 {
-
 	json_add_string(params, "name", a->name);
 	if (a->backend != BACKEND_DEFAULT)
 		json_add_string(params, "backend", backend_names[a->backend]);
@@ -187,8 +230,11 @@ add_words(const struct create_args *a, json_object *params)
 	add_size(params, "disk", a->disk_bytes);
 	add_network(a, params);
 	add_strings(params, "ports", &a->ports);
-	if (a->uefi)
-		json_add_string(params, "firmware", firmware_names[FIRMWARE_UEFI]);
+	if (a->arch != ARCH_DEFAULT)
+		json_add_string(params, "arch", arch_names[a->arch]);
+	if (a->display != DISPLAY_NONE)
+		json_add_string(params, "display", display_names[a->display]);
+	add_firmware(a, params);
 	if (a->start)
 		json_object_object_add(params, "start", json_object_new_boolean(true));
 }
@@ -207,9 +253,15 @@ check(const struct create_args *a, struct err *err)
 		*err = problem;
 		return err->code = E_USAGE;
 	}
+	if (a->uefi && a->firmware != FIRMWARE_DEFAULT && a->firmware != FIRMWARE_UEFI)
+		return err_set(err, E_USAGE, "--uefi and --firmware %s contradict each other",
+		    firmware_names[a->firmware]);
+	if (a->kernel.kind == FILE_NONE && (a->initrd.kind != FILE_NONE || a->cmdline != NULL))
+		return err_set(err, E_USAGE, "--initrd and --cmdline belong to --kernel");
 	if (a->image != NULL && a->image_url != NULL)
 		return err_set(err, E_USAGE, "--image and --image-url are the same; give one");
-	if (a->image == NULL && a->image_url == NULL && a->backend != BACKEND_NOOP) {
+	if (a->image == NULL && a->image_url == NULL && a->backend != BACKEND_NOOP && a->cdrom == NULL &&
+	    a->kernel.kind == FILE_NONE) {
 		err_set(err, E_USAGE, "--image is missing");
 		err_hint(err, "give the path of a disk image, its URL, or a name of "
 			      "'vmctl image catalogue'");

@@ -210,6 +210,17 @@ image_shown(struct json_object *image)
 }
 
 static char *
+firmware_shown(struct json_object *firmware)
+{
+	const char *type = json_string(firmware, "type");
+
+	if (type == NULL)
+		return NULL;
+	return xasprintf("%s%s%s", type, json_flag(firmware, "secure_boot") ? ", secure boot" : "",
+	    json_flag(firmware, "tpm") ? ", TPM" : "");
+}
+
+static char *
 phases_shown(struct json_object *phases)
 {
 	struct sbuf text = { 0 };
@@ -252,6 +263,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	CLEANUP_FREE char *image = image_shown(json_member(vm, "image"));
 	CLEANUP_FREE char *disk = str_size((uint64_t)json_int(vm, "disk_bytes"));
 	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
+	CLEANUP_FREE char *firmware = firmware_shown(json_member(vm, "firmware"));
 	int64_t pid = json_int(vm, "pid");
 
 	line(ctl, "Name:", json_string(vm, "name"));
@@ -263,6 +275,8 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	line(ctl, "Disk:", json_int(vm, "disk_bytes") > 0 ? disk : NULL);
 	line(ctl, "Network:", network);
 	line(ctl, "Ports:", ports);
+	line(ctl, "Arch:", json_string(vm, "arch"));
+	line(ctl, "Firmware:", firmware);
 	line(ctl, "Project:", json_string(vm, "project"));
 	line(ctl, "Image:", image);
 	line(ctl, "WorkDir:", json_string(vm, "work_dir"));

@@ -23,6 +23,7 @@ const struct verb *const verbs[] = {
 	&verb_ssh,
 	&verb_exec,
 	&verb_console,
+	&verb_screenshot,
 	&verb_log,
 	&verb_port_list,
 	&verb_port_add,

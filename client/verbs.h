@@ -29,6 +29,7 @@ extern const struct verb verb_down, verb_plan, verb_reload, verb_up;       /* ve
 extern const struct verb verb_port_add, verb_port_list, verb_port_rm;       /* verb_port.c */
 extern const struct verb verb_provision;                                   /* verb_provision.c */
 extern const struct verb verb_rpc;                                         /* verb_rpc.c */
+extern const struct verb verb_screenshot;                                  /* verb_screenshot.c */
 extern const struct verb verb_ssh;                                         /* verb_ssh.c */
 
 /* The positional of most verbs. */

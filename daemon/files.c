@@ -172,8 +172,11 @@ files_claim(struct file_table *table, struct request *request, struct vm_spec *s
 
 	vm_spec_each_file(spec, mark_index, NULL);
 	mark_index(NULL, &spec->image.file, "image");
+	mark_index(NULL, &spec->cdrom.file, "cdrom");
 	rc = vm_spec_each_file(spec, claim_file, &c);
-	return rc == 0 ? claim_image(&c, &spec->image) : rc;
+	if (rc == 0)
+		rc = claim_image(&c, &spec->image);
+	return rc == 0 ? claim_image(&c, &spec->cdrom) : rc;
 }
 
 int
@@ -356,5 +359,6 @@ files_release_spec(struct vm_spec *spec)
 {
 	vm_spec_each_file(spec, close_file, NULL);
 	close_file(NULL, &spec->image.file, "image");
+	close_file(NULL, &spec->cdrom.file, "cdrom");
 	vm_spec_release(spec);
 }

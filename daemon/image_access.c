@@ -35,7 +35,7 @@ add_user(void *arg, struct vm *vm)
 {
 	struct users *u = arg;
 
-	if (!str_eq(vm->image_digest, u->digest))
+	if (!str_eq(vm->image_digest, u->digest) && !str_eq(vm->spec.cdrom.digest, u->digest))
 		return;
 	u->count++;
 	if (!is_administrator(u->uid) && vm->owner != u->uid)

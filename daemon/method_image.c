@@ -345,7 +345,7 @@ method_image_pull(struct vmmd *vmmd, struct request *request, void *args)
 		rc = E_PARAMS;
 	}
 	if (rc == 0)
-		rc = image_spec_check(&a->image, &err);
+		rc = image_spec_check(&a->image, "image", &err);
 	if (rc == 0)
 		rc = op_image_pull(vmmd, &a->image, a->name, policies[a->policy], &a->auth, &call, &err);
 	fail_if(request, rc, &err);
@@ -360,7 +360,7 @@ method_image_import(struct vmmd *vmmd, struct request *request, void *args)
 	int rc = files_claim_image(request, &a->image, &err);
 
 	if (rc == 0)
-		rc = image_spec_check(&a->image, &err);
+		rc = image_spec_check(&a->image, "image", &err);
 	if (rc == 0 && a->image.file.kind == FILE_NONE) {
 		err_set(&err, E_PARAMS, "image: is not a file");
 		err_hint(&err, "use image.pull for what is elsewhere");

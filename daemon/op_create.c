@@ -9,6 +9,7 @@
 #include "daemon/config.h"
 #include "daemon/events.h"
 #include "daemon/files.h"
+#include "daemon/image_arch.h"
 #include "daemon/op_image.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
@@ -31,6 +32,7 @@ struct create_data {
 	char *dir;
 	struct fetch_auth auth;
 	struct image_fetch *fetch;
+	struct image_spec *taking; /* what is fetched: the disk's image, or the CD-ROM's */
 };
 
 /* ---- checks ---- */
@@ -76,12 +78,14 @@ ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err)
 		rc = hv_check_spec(hv, spec, err);
 	}
 	if (rc == 0)
+		rc = image_arch_fit(&vmmd->catalogue, spec, err);
+	if (rc == 0)
 		rc = check_host(spec, err);
 	if (rc != 0) {
 		err_object(err, spec->name);
 		return rc;
 	}
-	if (!spec->image.present && spec->backend != BACKEND_NOOP) {
+	if (!spec->image.present && vm_spec_needs_image(spec)) {
 		err_set(err, E_PARAMS, "machine '%s' has no image", spec->name);
 		err_hint(err, "say which disk image it starts from, with 'image'");
 		err_object(err, spec->name);
@@ -178,10 +182,8 @@ forget_login(struct image_spec *ref)
 }
 
 static void
-use_image(struct vm *vm, struct vm_spec *spec, const struct image_got *got)
+use_image(struct image_spec *ref, const struct image_got *got)
 {
-	struct image_spec *ref = &spec->image;
-
 	forget_login(ref);
 	if (ref->name == NULL)
 		ref->name = xstrdup(image_spec_shown(ref));
@@ -189,7 +191,6 @@ use_image(struct vm *vm, struct vm_spec *spec, const struct image_got *got)
 	vm_set_string(&ref->digest, got->image->digest);
 	if (got->source != NULL)
 		vm_set_string(&ref->source, got->source);
-	vm_set_string(&vm->image_digest, got->image->digest);
 }
 
 static void
@@ -197,6 +198,7 @@ image_got(void *arg, const struct image_got *got, const struct err *err)
 {
 	struct operation *op = arg;
 	struct create_data *d = op->data;
+	struct err own = ERR_INIT;
 
 	d->fetch = NULL;
 	if (err != NULL) {
@@ -205,22 +207,44 @@ image_got(void *arg, const struct image_got *got, const struct err *err)
 	}
 	if (got->note != NULL)
 		op_note(op, "%s", got->note);
-	use_image(op->vm, &d->spec, got);
+	use_image(d->taking, got);
+	if (d->taking == &d->spec.image) {
+		vm_set_string(&op->vm->image_digest, got->image->digest);
+	} else if (!str_eq(got->image->format, "raw")) {
+		err_set(&own, E_IMAGE, "the image '%s' is %s; a CD-ROM's is its bytes as they are (raw)",
+		    image_spec_shown(d->taking), got->image->format);
+		op_step_failed(op, &own);
+		return;
+	}
 	op_step_done(op);
+}
+
+static enum step_result
+take_image(struct operation *op, struct image_spec *ref)
+{
+	struct create_data *d = op->data;
+	struct image_want want = { ref, &d->auth, op->uid, IMAGE_REVALIDATE };
+
+	if (!ref->present)
+		return STEP_DONE;
+	d->taking = ref;
+	d->fetch = image_fetch(op->vmmd->images, &want, op_image_progress, image_got, op);
+	if (ref->file.kind == FILE_FD)
+		ref->file.kind = FILE_NONE; /* the descriptor is the store's now */
+	return STEP_WAIT;
 }
 
 static enum step_result
 image_run(struct operation *op, struct err *err)
 {
-	struct create_data *d = op->data;
-	struct image_want want = { &d->spec.image, &d->auth, op->uid, IMAGE_REVALIDATE };
+	return take_image(op, &((struct create_data *)op->data)->spec.image);
+}
 
-	if (!d->spec.image.present)
-		return STEP_DONE;
-	d->fetch = image_fetch(op->vmmd->images, &want, op_image_progress, image_got, op);
-	if (d->spec.image.file.kind == FILE_FD)
-		d->spec.image.file.kind = FILE_NONE; /* the descriptor is the store's now */
-	return STEP_WAIT;
+/* In the store, as the disk's: many machines may be installed from it. */
+static enum step_result
+cdrom_run(struct operation *op, struct err *err)
+{
+	return take_image(op, &((struct create_data *)op->data)->spec.cdrom);
 }
 
 static void
@@ -316,6 +340,7 @@ static const struct op_step steps[] = {
 	{ "journal", journal_run, NULL, journal_undo },
 	{ "files", files_run, files_cancel, NULL },
 	{ "image", image_run, image_cancel, NULL },
+	{ "cdrom", cdrom_run, image_cancel, NULL },
 	{ "disk", disk_run, disk_cancel, disk_undo },
 	{ "prepared", prepared_run, NULL, NULL },
 };

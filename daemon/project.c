@@ -274,16 +274,17 @@ project_hash(struct project *p, struct job *job, struct err *err)
 
 	for (size_t i = 0; rc == 0 && i < p->count; i++) {
 		struct member *m = &p->members[i];
-		struct image_spec *image = &m->spec.image;
+		struct image_spec *images[] = { &m->spec.image, &m->spec.cdrom };
 
 		if (!m->selected)
 			continue;
 		rc = files_take(&m->spec, NULL, job, err);
 		/* An image is hashed here only when a machine is there to compare it with: making
 		 * one takes it into the store, which hashes it anyway. */
-		if (rc == 0 && image->file.kind == FILE_FD && image->digest == NULL && m->busy)
-			rc = files_digest(
-			    image->file.fd, image_spec_shown(image), job, &image->digest, err);
+		for (size_t k = 0; rc == 0 && k < ARRAY_LEN(images); k++)
+			if (images[k]->file.kind == FILE_FD && images[k]->digest == NULL && m->busy)
+				rc = files_digest(images[k]->file.fd, image_spec_shown(images[k]), job,
+				    &images[k]->digest, err);
 		if (rc != 0)
 			err_wrap(err, "machine '%s'", m->name);
 	}

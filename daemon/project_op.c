@@ -27,21 +27,29 @@ hash_job(struct job *job, void *data)
 	project_hash(p, job, &p->job_err);
 }
 
+/* is: of the machine that there is, NULL: none. */
+static void
+known_image(struct project *p, struct image_spec *ref, const struct image_spec *is)
+{
+	const struct image *image;
+
+	if (!ref->present || ref->digest != NULL || (is != NULL && spec_same_image_words(is, ref)))
+		return;
+	image = image_known(p->vmmd->images, ref, p->uid);
+	if (image != NULL)
+		ref->digest = xstrdup(image->digest);
+}
+
 void
 project_known_images(struct project *p)
 {
 	for (size_t i = 0; i < p->count; i++) {
 		struct member *m = &p->members[i];
-		struct image_spec *ref = &m->spec.image;
-		const struct image *image = NULL;
+		const struct vm *vm = member_vm(m);
 
-		m->busy = member_vm(m) != NULL; /* a machine to compare it with */
-		if (!ref->present || ref->digest != NULL ||
-		    (m->busy && spec_same_image_words(&member_vm(m)->spec.image, ref)))
-			continue;
-		image = image_known(p->vmmd->images, ref, p->uid);
-		if (image != NULL)
-			ref->digest = xstrdup(image->digest);
+		m->busy = vm != NULL; /* a machine to compare it with */
+		known_image(p, &m->spec.image, vm != NULL ? &vm->spec.image : NULL);
+		known_image(p, &m->spec.cdrom, vm != NULL ? &vm->spec.cdrom : NULL);
 	}
 }
 

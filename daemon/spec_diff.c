@@ -22,9 +22,13 @@ static const struct {
 	{ "memory", CHANGE_STOPPED },
 	{ "network", CHANGE_STOPPED },
 	{ "cloud_init", CHANGE_STOPPED },
+	{ "boot", CHANGE_STOPPED },
+	{ "display", CHANGE_STOPPED },
 	{ "image", CHANGE_RELOAD },
 	{ "disk", CHANGE_RELOAD },
+	{ "arch", CHANGE_RELOAD },
 	{ "firmware", CHANGE_RELOAD },
+	{ "cdrom", CHANGE_RELOAD },
 	{ "backend", CHANGE_RELOAD },
 };
 
@@ -91,6 +95,15 @@ image_text(const struct image_spec *image)
 	return json_object_new_string(image->digest != NULL ? image->digest : image_spec_shown(image));
 }
 
+static void
+put_image(json_object *from, json_object *to, const char *key, const struct image_spec *is,
+    const struct image_spec *asked)
+{
+	json_object_object_add(from, key, image_text(is));
+	json_object_object_add(to, key,
+	    image_text(spec_same_image_words(is, asked) ? is : asked));
+}
+
 static const char *
 text_of(json_object *object, const char *key)
 {
@@ -122,9 +135,11 @@ spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *ch
 	CLEANUP_JSON json_object *from = normal(a), *to = normal(b);
 	enum change_when most = CHANGE_NONE;
 
-	json_object_object_add(from, "image", image_text(&is->image));
-	json_object_object_add(to, "image",
-	    image_text(spec_same_image_words(&is->image, &asked->image) ? &is->image : &asked->image));
+	/* Machines of former versions say nothing, and are of the host's. */
+	if (is->arch == ARCH_DEFAULT && asked->arch != ARCH_DEFAULT)
+		json_add_string(from, "arch", arch_names[arch_host()]);
+	put_image(from, to, "image", &is->image, &asked->image);
+	put_image(from, to, "cdrom", &is->cdrom, &asked->cdrom);
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
 		CLEANUP_FREE char *old = for_people(rules[i].field, text_of(from, rules[i].field));
 		CLEANUP_FREE char *new = for_people(rules[i].field, text_of(to, rules[i].field));

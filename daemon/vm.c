@@ -274,6 +274,7 @@ vm_free(struct vm *vm)
 	free(vm->run_dir);
 	free(vm->reason);
 	free(vm->image_digest);
+	free(vm->cdrom_path);
 	free(vm->host_key);
 	free(vm->seed_instance);
 	free(vm->provision_error);

@@ -55,6 +55,7 @@ struct vm {
 	int64_t created_ms, started_ms, changed_ms; /* wall clock, 0: never */
 
 	char *image_digest;
+	char *cdrom_path; /* in the store, once the backend was opened */
 	unsigned disk_generation; /* counts the disks made for this machine */
 
 	/* cloud-init, SSH */

@@ -247,6 +247,17 @@ network_row(const struct vm *vm)
 	return row;
 }
 
+static json_object *
+firmware_row(const struct vm *vm)
+{
+	json_object *row = json_object_new_object();
+
+	json_add_string(row, "type", firmware_names[vm->spec.firmware.type]);
+	json_add_bool(row, "secure_boot", vm->spec.firmware.secure_boot);
+	json_add_bool(row, "tpm", vm->spec.firmware.tpm);
+	return row;
+}
+
 static void
 add_image(json_object *row, const struct vm *vm)
 {
@@ -311,6 +322,9 @@ vm_row_json(struct vm *vm)
 	if (facts.pid != 0)
 		json_add_int(row, "pid", facts.pid);
 	json_add_string(row, "accel", facts.accel);
+	if (vm->spec.arch != ARCH_DEFAULT)
+		json_add_string(row, "arch", arch_names[vm->spec.arch]);
+	json_object_object_add(row, "firmware", firmware_row(vm));
 	json_add_string(row, "machine_type", facts.machine_type);
 	json_add_string(row, "vnc", facts.vnc);
 	json_add_int(row, "owner_uid", vm->owner);

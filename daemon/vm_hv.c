@@ -16,6 +16,7 @@
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/image/image.h"
 
 static void
 on_ended(void *arg, const struct err *err)
@@ -193,6 +194,17 @@ on_hv_event(void *arg, const struct hv_event *ev)
 	}
 }
 
+/* Files of the store stay where they are for as long as a machine uses them. */
+static void
+find_cdrom(struct vm *vm)
+{
+	const char *digest = vm->spec.cdrom.digest;
+	const struct image *image = digest != NULL ? image_find(vm->vmmd->images, digest) : NULL;
+
+	if (image != NULL)
+		vm_set_string(&vm->cdrom_path, image->path);
+}
+
 int
 vm_open_hv(struct vm *vm, struct err *err)
 {
@@ -207,8 +219,10 @@ vm_open_hv(struct vm *vm, struct err *err)
 	rc = fs_mkdirs(vm->run_dir, 0700, err);
 	if (rc != 0)
 		return rc;
+	find_cdrom(vm);
 	vm->hv_config = (struct hv_config){ .id = vm->id, .uuid = vm->uuid, .name = vm->spec.name,
-		.dir = vm->dir, .run_dir = vm->run_dir, .mac = vm->mac, .spec = &vm->spec };
+		.dir = vm->dir, .run_dir = vm->run_dir, .mac = vm->mac, .cdrom_path = vm->cdrom_path,
+		.spec = &vm->spec };
 	vm->hv = hv->ops->open(hv, &vm->hv_config, on_hv_event, vm);
 	return 0;
 }

@@ -28,6 +28,7 @@ NO_PARAMS(vm_list);
 NAME_PARAMS(vm_get);
 NAME_PARAMS(vm_port_list);
 NAME_PARAMS(vm_resume);
+NAME_PARAMS(vm_screenshot);
 NAME_PARAMS(vm_ssh_info);
 NAME_PARAMS(vm_start);
 NAME_PARAMS(vm_suspend);

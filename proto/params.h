@@ -194,6 +194,7 @@ struct vm_wait_args {
 #define vm_port_list_args name_args
 #define vm_port_remove_args vm_ports_args
 #define vm_resume_args name_args
+#define vm_screenshot_args name_args
 #define vm_ssh_info_args name_args
 #define vm_start_args name_args
 #define vm_suspend_args name_args

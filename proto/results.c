@@ -70,6 +70,12 @@ static const struct result_row operation_brief_rows[] = {
 	ROW("phase", STRING, "where it is"),
 	END
 };
+static const struct result_row firmware_rows[] = {
+	ROW("type",        STRING,  "default, bios, uefi or none", .words = firmware_names),
+	ROW("secure_boot", BOOLEAN, "it starts signed programs only"),
+	ROW("tpm",         BOOLEAN, "there is a TPM"),
+	END
+};
 #define VM_ROWS \
 	ROW("name",         STRING,  "the machine's name"), \
 	ROW("id",           STRING,  "the machine's id; never used again"), \
@@ -87,6 +93,8 @@ static const struct result_row operation_brief_rows[] = {
 	ROW("mac",          STRING,  "its network card's address", MAYBE), \
 	ROW("pid",          INTEGER, "of its hypervisor's process", MAYBE), \
 	ROW("accel",        STRING,  "how its processors are run", MAYBE), \
+	ROW("arch",         STRING,  "the processor's architecture", MAYBE, .words = arch_names + 1), \
+	ROW("firmware",     OBJECT,  "what starts it", .rows = firmware_rows), \
 	ROW("machine_type", STRING,  "the hypervisor's machine type; pinned", MAYBE), \
 	ROW("vnc",          STRING,  "where its screen is served by VNC: address:port, or a path", MAYBE), \
 	ROW("owner_uid",    INTEGER, "whose it is"), \
@@ -105,6 +113,13 @@ static const struct result_row operation_brief_rows[] = {
 	ROW("seed",         STRING,  "its cloud-init seed", MAYBE)
 
 static const struct result_row vm_rows[] = { VM_ROWS, END };
+static const struct result_row vm_screenshot_rows[] = {
+	ROW("name",   STRING,  "the machine's name"),
+	ROW("format", STRING,  "png"),
+	ROW("bytes",  INTEGER, "size of the picture"),
+	ROW("base64", STRING,  "the picture"),
+	END
+};
 static const struct result_row stopped_rows[] = {
 	VM_ROWS,
 	ROW("how",     STRING,  "how it was stopped: graceful, terminated, killed, was not running"),
@@ -356,6 +371,7 @@ static const struct result_row host_rows[] = {
 static const struct result_row backend_detail_rows[] = {
 	ROW("program",      STRING,  "what is run", MAYBE),
 	ROW("machine_type", STRING,  "of machines that start now", MAYBE),
+	ROW("architectures", STRINGS, "for which there is an emulator", MAYBE),
 	ROW("accel",        STRING,  "the accelerator, once it was chosen", MAYBE),
 	ROW("accel_reason", STRING,  "why it is not kvm", MAYBE),
 	ROW("landlock",     INTEGER, "the version of Landlock that confines machines; 0: none", MAYBE),
@@ -489,6 +505,7 @@ const struct result_shape method_results[METHODS] = {
 	SHAPE(vm_port_remove,       "ports",     vm_ports_rows,         "the machine's forwards, as they are now"),
 	SHAPE(vm_provision,         NULL,        vm_provision_rows,     "what was run"),
 	SHAPE(vm_resume,            "vm",        vm_rows,               "the machine"),
+	SHAPE(vm_screenshot,        NULL,        vm_screenshot_rows,    "what the screen shows"),
 	SHAPE(vm_ssh_info,          NULL,        vm_ssh_info_rows,      "how to log in"),
 	SHAPE(vm_start,             "vm",        vm_rows,               "the machine, running"),
 	SHAPE(vm_stop,              NULL,        stopped_rows,          "the machine, stopped"),

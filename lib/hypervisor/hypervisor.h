@@ -29,6 +29,12 @@ enum hv_capability { /* bits */
 	HV_CAN_BIOS = 1 << 8,
 	HV_CAN_COMMIT = 1 << 9, /* its disk is a file, <dir>/disk.qcow2, of which images can be made */
 	HV_CAN_FORWARD = 1 << 10, /* ports of the host lead to a guest on network user */
+	HV_CAN_SECURE_BOOT = 1 << 11,
+	HV_CAN_TPM = 1 << 12,
+	HV_CAN_ARCH = 1 << 13, /* other architectures than the host's */
+	HV_CAN_KERNEL = 1 << 14, /* start a kernel instead of the disk */
+	HV_CAN_CDROM = 1 << 15,
+	HV_CAN_DISPLAY = 1 << 16,
 };
 
 /* What backends are compared by, for system.info and for messages; a name of NULL ends it. */
@@ -77,6 +83,7 @@ struct hv_config {
 	const char *dir;     /* its folder, 0700: disk.qcow2, seed.iso, console.log, qemu.log */
 	const char *run_dir; /* short folder for sockets, 0700, exists */
 	const char *mac;
+	const char *cdrom_path; /* in the store, raw; NULL: none */
 	const struct vm_spec *spec;
 };
 
@@ -113,6 +120,8 @@ struct hv_event { /* borrowed for the call */
 typedef void hv_event_fn(void *arg, const struct hv_event *event);
 typedef void hv_done_fn(void *arg, const struct err *err); /* NULL: it went well */
 typedef void hv_output_fn(void *arg, const void *data, size_t len);
+/* data: borrowed. */
+typedef void hv_picture_fn(void *arg, const void *data, size_t len, const struct err *err);
 
 enum hv_run_state { /* the hypervisor's word on what is, now */
 	HV_GONE,
@@ -148,6 +157,8 @@ struct hv_ops {
 	int (*available)(struct hypervisor *hv, struct err *err);
 	/* For people: program, version, what confines its machines … A new object. */
 	struct json_object *(*info)(struct hypervisor *hv);
+	/* What it chooses where the spec does not, before hv_complete_spec; NULL: nothing. */
+	void (*complete_spec)(const struct hypervisor *hv, struct vm_spec *spec);
 	/* Refuses what it can not do for reasons of its own (a vnic over no link …), once
 	 * hv_complete_spec chose.  NULL: capabilities say it all. */
 	int (*check_spec)(struct hypervisor *hv, const struct vm_spec *spec, struct err *err);
@@ -199,6 +210,9 @@ struct hv_ops {
 	/* Where in console.log the output begins that on_output brings; history is before it. */
 	uint64_t (*console_offset)(struct hv_machine *m);
 	void (*console_close)(struct hv_machine *m);
+
+	/* What the screen shows, as a PNG; NULL without HV_CAN_DISPLAY. */
+	void (*screenshot)(struct hv_machine *m, hv_picture_fn *done, void *arg);
 
 	/* An image left the store: whatever the backend keeps of it may go.  NULL: it keeps nothing. */
 	void (*image_removed)(struct hypervisor *hv, const char *digest);

@@ -41,6 +41,12 @@ const struct hv_feature hv_features[] = {
 	{ "firmware bios", HV_CAN_BIOS },
 	{ "firmware uefi", HV_CAN_UEFI },
 	{ "port forwards", HV_CAN_FORWARD },
+	{ "secure boot",   HV_CAN_SECURE_BOOT },
+	{ "TPM",           HV_CAN_TPM },
+	{ "other architectures", HV_CAN_ARCH },
+	{ "boot kernel",   HV_CAN_KERNEL },
+	{ "CD-ROM",        HV_CAN_CDROM },
+	{ "display",       HV_CAN_DISPLAY },
 	{ "console",       HV_CAN_CONSOLE },
 	{ "ssh",           HV_CAN_SSH },
 	{ "power button",  HV_CAN_POWER_BUTTON },
@@ -170,6 +176,8 @@ refuse(const struct hypervisor *hv, const struct vm_spec *spec, unsigned bit, st
 		    firmware_names[bit == HV_CAN_UEFI ? FIRMWARE_BIOS : FIRMWARE_UEFI]);
 	else if (bit == HV_CAN_FORWARD)
 		err_hint(err, "leave 'ports' out; the guest is reached by its own address");
+	else if (bit >= HV_CAN_SECURE_BOOT)
+		err_hint(err, "leave it out, or use another backend");
 	else
 		err_hint(err, "use the network '%s' or 'none'",
 		    network_names[hv->ops->capabilities & HV_CAN_USER_NET ? NETWORK_USER : NETWORK_VNIC]);
@@ -186,8 +194,12 @@ hv_complete_spec(const struct hypervisor *hv, struct vm_spec *spec)
 		spec->network.present = true;
 		spec->network.type = can & HV_CAN_VNIC ? NETWORK_VNIC : NETWORK_NONE;
 	}
-	if (spec->firmware == FIRMWARE_DEFAULT)
-		spec->firmware = can & HV_CAN_BIOS ? FIRMWARE_BIOS : FIRMWARE_UEFI;
+	if (hv->ops->complete_spec != NULL)
+		hv->ops->complete_spec(hv, spec);
+	spec->firmware.present = true;
+	if (spec->firmware.type == FIRMWARE_DEFAULT)
+		spec->firmware.type = can & HV_CAN_BIOS && !spec->firmware.secure_boot ? FIRMWARE_BIOS
+										      : FIRMWARE_UEFI;
 }
 
 int
@@ -201,9 +213,14 @@ hv_check_spec(struct hypervisor *hv, const struct vm_spec *spec, struct err *err
 	static const unsigned firmwares[FIRMWARES] = {
 		[FIRMWARE_BIOS] = HV_CAN_BIOS,
 		[FIRMWARE_UEFI] = HV_CAN_UEFI,
+		[FIRMWARE_NONE] = HV_CAN_KERNEL,
 	};
-	const unsigned needed[] = { networks[spec->network.type], firmwares[spec->firmware],
-		spec->ports.count > 0 ? HV_CAN_FORWARD : 0 };
+	const unsigned needed[] = { networks[spec->network.type], firmwares[spec->firmware.type],
+		spec->firmware.secure_boot ? HV_CAN_SECURE_BOOT : 0,
+		spec->firmware.tpm ? HV_CAN_TPM : 0, spec->arch != ARCH_DEFAULT ? HV_CAN_ARCH : 0,
+		spec->boot.present ? HV_CAN_KERNEL : 0, spec->cdrom.present ? HV_CAN_CDROM : 0,
+		spec->ports.count > 0 ? HV_CAN_FORWARD : 0,
+		spec->display != DISPLAY_NONE ? HV_CAN_DISPLAY : 0 };
 
 	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
 		if ((hv->ops->capabilities & needed[i]) != needed[i])

@@ -326,7 +326,7 @@ check_rest(struct reader *r, const struct node *map, const struct catalogue_entr
 		strspn(entry->user, "abcdefghijklmnopqrstuvwxyz0123456789_-") !=
 		    strlen(entry->user)))
 		problem(r, place_of(map, "user"), NULL, "user", "is not the name of a user");
-	if (image_spec_check(&spec, &err) != 0) {
+	if (image_spec_check(&spec, "image", &err) != 0) {
 		const char *dot = strrchr(err.object, '.'),
 			   *key = dot != NULL ? dot + 1 : err.object;
 

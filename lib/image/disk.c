@@ -100,14 +100,15 @@ create(const char *base, const char *format, const char *path, uint64_t size_byt
     struct err *err)
 {
 	CLEANUP_FREE char *size = xasprintf("%llu", (unsigned long long)size_bytes);
-	const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
+	const char *const over[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
 		base, path, size, NULL };
+	const char *const empty[] = { "qemu-img", "create", "-q", "-f", "qcow2", path, size, NULL };
 	/* In the jail nothing can be made anew. */
 	CLEANUP_FD int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return err_errno(err, E_IO, errno, "can not make '%s'", path);
-	return run_qemu_img(argv, base, path, job, err);
+	return run_qemu_img(base != NULL ? over : empty, base, path, job, err);
 }
 
 /* The mode and the last step: synced, and linked to its name only when that is free. */
@@ -130,18 +131,23 @@ int
 disk_create_overlay(const char *base_path, const char *base_format, uint64_t base_bytes,
     const char *path, uint64_t size_bytes, struct job *job, struct err *err)
 {
-	CLEANUP_FREE char *base = fs_expand(base_path, NULL), *target = fs_expand(path, NULL);
-	CLEANUP_FREE char *tmp = xasprintf("%s.new", target);
+	CLEANUP_FREE char *base = base_path != NULL ? fs_expand(base_path, NULL) : NULL;
+	CLEANUP_FREE char *target = fs_expand(path, NULL), *tmp = xasprintf("%s.new", target);
 	uint64_t least = (base_bytes + SECTOR - 1) / SECTOR * SECTOR;
 	int rc;
 
-	if (size_bytes == 0)
+	if (size_bytes == 0 && base != NULL)
 		size_bytes = least;
+	if (size_bytes == 0) {
+		err_set(err, E_PARAMS, "an empty disk needs a size");
+		err_object(err, "disk");
+		return E_PARAMS;
+	}
 	rc = check_size(base_bytes, size_bytes, err);
 	if (rc != 0)
 		return rc;
 	rc = check_free(target, err);
-	if (rc == 0)
+	if (rc == 0 && base != NULL)
 		rc = check_base(base, err);
 	if (rc == 0)
 		rc = check_room(target, err);

@@ -94,7 +94,8 @@ void image_store_on_removed(struct image_store *images, image_removed_fn *fn, vo
 /* Makes a qcow2 overlay (0600, synced) with qemu-img: explicit formats, absolute paths, limits.
  * Refuses an existing target (E_EXISTS), a size below the base's (E_PARAMS, object "disk"), a base
  * that is gone (E_IMAGE) and too little free space (E_NO_SPACE; a tenth of a GiB at least).
- * size_bytes 0: the base's; rounded up to 512.  Leaves nothing when it fails. */
+ * size_bytes 0: the base's; rounded up to 512.  Leaves nothing when it fails.  base_path NULL: an
+ * empty disk that stands on nothing, which needs a size. */
 int disk_create_overlay(const char *base_path, const char *base_format, uint64_t base_bytes,
     const char *path, uint64_t size_bytes, struct job *job, struct err *err);
 

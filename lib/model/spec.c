@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -11,8 +12,23 @@
 
 const char *const backend_names[] = { "default", "qemu", "propolis", "noop", NULL };
 const char *const network_names[] = { "user", "none", "tap", "vnic", NULL };
-const char *const firmware_names[] = { "default", "bios", "uefi", NULL };
+const char *const firmware_names[] = { "default", "bios", "uefi", "none", NULL };
+const char *const arch_names[] = { "default", "x86_64", "aarch64", NULL };
+const char *const arch_catalogue_names[ARCHS] = { "", "amd64", "arm64" };
+const char *const display_names[] = { "none", "vnc", NULL };
 const char *const run_when_names[] = { "once", "always", NULL };
+
+enum arch
+arch_host(void)
+{
+	struct utsname name;
+
+	if (uname(&name) == 0)
+		for (int i = ARCH_DEFAULT + 1; i < ARCHS; i++)
+			if (str_eq(arch_names[i], name.machine))
+				return (enum arch)i;
+	return ARCH_X86_64;
+}
 
 #define DAY_MS (24ULL * 3600 * 1000)
 
@@ -30,6 +46,20 @@ const struct field vm_network_fields[] = {
 
 const struct field vm_image_fields[] = {
 #include "lib/model/image_rows.def"
+	FIELD_END
+};
+
+const struct field vm_firmware_fields[] = {
+	FIELD(struct firmware_spec, type,        FIELD_ENUM, .words = firmware_names, .fallback = "default", .text = "what starts the guest; default: the backend's own for the architecture, and uefi with secure-boot"),
+	FIELD(struct firmware_spec, secure_boot, FIELD_BOOL, .text = "uefi: start signed programs only"),
+	FIELD(struct firmware_spec, tpm,         FIELD_BOOL, .text = "with a TPM 2.0, which keeps its state with the machine"),
+	FIELD_END
+};
+
+const struct field vm_boot_fields[] = {
+	FIELD(struct boot_spec, kernel,  FIELD_FILE,   .required = true, .text = "the kernel to start"),
+	FIELD(struct boot_spec, initrd,  FIELD_FILE,   .text = "its initial RAM disk"),
+	FIELD(struct boot_spec, cmdline, FIELD_STRING, .min = 1, .max = 2048, .text = "its command line"),
 	FIELD_END
 };
 
@@ -86,9 +116,10 @@ hex_digits(const char *text, size_t len)
 }
 
 static int
-image_problem(struct err *err, const char *field, const char *text, const char *hint)
+image_problem(struct err *err, const char *key, const char *field, const char *text,
+    const char *hint)
 {
-	CLEANUP_FREE char *object = xasprintf("image.%s", field);
+	CLEANUP_FREE char *object = xasprintf("%s.%s", key, field);
 
 	err_set(err, E_PARAMS, "%s", text);
 	if (hint != NULL)
@@ -98,27 +129,27 @@ image_problem(struct err *err, const char *field, const char *text, const char *
 }
 
 int
-image_spec_check(const struct image_spec *image, struct err *err)
+image_spec_check(const struct image_spec *image, const char *key, struct err *err)
 {
 	bool file = image->file.kind != FILE_NONE;
 
 	if (!image->present)
 		return 0;
 	if (file && image->url != NULL)
-		return image_problem(err, "url", "can not stand beside a file", "give one of them");
+		return image_problem(err, key, "url", "can not stand beside a file", "give one of them");
 	if (!file && image->url == NULL && image->digest == NULL)
-		return image_problem(err, "url", "is missing", "say where the image is");
+		return image_problem(err, key, "url", "is missing", "say where the image is");
 	if (!hex_digits(image->sha256, 64) || !hex_digits(image->sha512, 128))
-		return image_problem(err, hex_digits(image->sha256, 64) ? "sha512" : "sha256",
+		return image_problem(err, key, hex_digits(image->sha256, 64) ? "sha512" : "sha256",
 		    "is not a digest", "write its hex digits, in lower case");
 	if (image->digest != NULL &&
 	    (!str_starts(image->digest, "sha256:") || !hex_digits(image->digest + 7, 64)))
-		return image_problem(err, "digest", "is not sha256: and 64 hex digits", NULL);
+		return image_problem(err, key, "digest", "is not sha256: and 64 hex digits", NULL);
 	if (image->format != NULL && !str_eq(image->format, "qcow2") && !str_eq(image->format, "raw"))
-		return image_problem(err, "format", "is neither qcow2 nor raw",
+		return image_problem(err, key, "format", "is neither qcow2 nor raw",
 		    "convert others with qemu-img");
 	if (file && image->checksums != NULL)
-		return image_problem(err, "checksums", "belongs to a URL", "use sha256 or sha512");
+		return image_problem(err, key, "checksums", "belongs to a URL", "use sha256 or sha512");
 	return 0;
 }
 
@@ -185,6 +216,16 @@ check_step(struct checker *c, const struct provision_step *step, size_t index)
 }
 
 static void
+check_firmware(struct checker *c, const struct firmware_spec *firmware)
+{
+	const char *key = c->options->kebab ? "firmware.secure-boot" : "firmware.secure_boot";
+
+	if (firmware->secure_boot &&
+	    (firmware->type == FIRMWARE_BIOS || firmware->type == FIRMWARE_NONE))
+		report(c, key, "needs the firmware uefi", "no other checks signatures");
+}
+
+static void
 on_network_problem(void *arg, const char *path, const char *text, const char *hint)
 {
 	report(arg, path, text, hint);
@@ -213,8 +254,17 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 	const char *host = spec->cloud_init.hostname;
 	struct err err = ERR_INIT;
 
-	if (image_spec_check(&spec->image, &err) != 0)
+	if (image_spec_check(&spec->image, "image", &err) != 0)
 		report(&c, err.object, err.msg, err.hint[0] != '\0' ? err.hint : NULL);
+	if (image_spec_check(&spec->cdrom, "cdrom", &err) != 0)
+		report(&c, err.object, err.msg, err.hint[0] != '\0' ? err.hint : NULL);
+	check_firmware(&c, &spec->firmware);
+	if (spec->firmware.type == FIRMWARE_NONE && !spec->boot.present)
+		report(&c, "firmware", "can not be none without a kernel to boot",
+		    "name the kernel with boot.kernel");
+	if (!spec->image.present && !vm_spec_needs_image(spec) && spec->backend != BACKEND_NOOP &&
+	    spec->disk_bytes == 0)
+		report(&c, "disk", "is missing", "without an image the disk is empty and needs a size");
 	network_check(&spec->network, on_network_problem, &c);
 	check_ports(&c, spec);
 	if (host != NULL && (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -262,6 +312,8 @@ vm_spec_each_file(struct vm_spec *spec, vm_spec_file_fn *fn, void *arg)
 		{ &spec->cloud_init.ssh_key, "ssh-key" },
 		{ &spec->cloud_init.user_data, "user-data" },
 		{ &spec->ssh.private_key, "private-key" },
+		{ &spec->boot.kernel, "kernel" },
+		{ &spec->boot.initrd, "initrd" },
 	};
 	int rc = 0;
 
@@ -299,6 +351,12 @@ const struct provision_step *
 vm_spec_step(const struct vm_spec *spec, size_t index)
 {
 	return (const struct provision_step *)spec->provision.items + index;
+}
+
+bool
+vm_spec_needs_image(const struct vm_spec *spec)
+{
+	return spec->backend != BACKEND_NOOP && !spec->cdrom.present && !spec->boot.present;
 }
 
 const char *

@@ -13,12 +13,18 @@
 
 enum backend { BACKEND_DEFAULT, BACKEND_QEMU, BACKEND_PROPOLIS, BACKEND_NOOP, BACKENDS };
 enum network_type { NETWORK_USER, NETWORK_NONE, NETWORK_TAP, NETWORK_VNIC, NETWORKS };
-enum firmware { FIRMWARE_DEFAULT, FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARES };
+enum firmware { FIRMWARE_DEFAULT, FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARE_NONE, FIRMWARES };
+enum arch { ARCH_DEFAULT, ARCH_X86_64, ARCH_AARCH64, ARCHS };
+enum display { DISPLAY_NONE, DISPLAY_VNC, DISPLAYS };
 enum run_when { RUN_ONCE, RUN_ALWAYS };
 
 extern const char *const backend_names[];  /* "default", "qemu", …, NULL */
 extern const char *const network_names[];  /* "user", "none", "tap", "vnic", NULL */
-extern const char *const firmware_names[]; /* "default", "bios", "uefi", NULL */
+extern const char *const firmware_names[]; /* "default", "bios", "uefi", "none", NULL */
+extern const char *const arch_names[];	   /* "default", "x86_64", "aarch64", NULL */
+enum arch arch_host(void); /* x86_64 where the host's is not in the table */
+extern const char *const arch_catalogue_names[ARCHS]; /* as image catalogues call them */
+extern const char *const display_names[];  /* "none", "vnc", NULL */
 extern const char *const run_when_names[];
 
 struct network_spec {
@@ -45,6 +51,18 @@ struct image_spec {
 	char *digest;		/* "sha256:<64 hex>" of the image: pinned, or known; NULL */
 	char *source;		/* where it came from: the URL, or oci://…@sha256:…; NULL */
 	bool insecure_http;	/* http:// without a digest is taken */
+};
+
+struct firmware_spec {
+	bool present;
+	int type; /* enum firmware; FIRMWARE_DEFAULT until the backend's is chosen */
+	bool secure_boot, tpm;
+};
+
+struct boot_spec { /* what the firmware is told to start instead of the disk */
+	bool present;
+	struct file_ref kernel, initrd;
+	char *cmdline;
 };
 
 struct cloud_init_spec {
@@ -97,7 +115,11 @@ struct vm_spec {
 	uint64_t disk_bytes;   /* key "disk", a bare number is GiB; 0: the image's size */
 	struct network_spec network;
 	struct strings ports; /* what port_parse reads: of the host, to the guest */
-	int firmware; /* enum firmware; FIRMWARE_DEFAULT until the backend's is chosen */
+	int arch; /* enum arch; ARCH_DEFAULT until the backend chose */
+	struct firmware_spec firmware;
+	struct boot_spec boot;
+	struct image_spec cdrom;
+	int display; /* enum display */
 	struct cloud_init_spec cloud_init;
 	struct ssh_spec ssh;
 	struct objects provision; /* struct provision_step */
@@ -110,6 +132,7 @@ struct vm_spec {
 extern const struct field vm_spec_fields[];
 extern const struct field vm_image_fields[];
 extern const struct field vm_network_fields[], vm_cloud_init_fields[], vm_ssh_fields[];
+extern const struct field vm_firmware_fields[], vm_boot_fields[];
 extern const struct field provision_step_fields[];
 
 /* What rows can not say: exactly one of shell and file, source with destination, step modes,
@@ -118,16 +141,18 @@ size_t vm_spec_check(const struct vm_spec *spec, const char *prefix,
     const struct field_options *options);
 /* The same, with the first problem as an error. */
 int vm_spec_check_one(const struct vm_spec *spec, const char *prefix, struct err *err);
-/* Every file of the spec but the image, with what it is ("user-data", "script" …); stops at the
+/* Every file of the spec but image and cdrom, with what it is ("user-data", "script" …); stops at the
  * first non-zero answer and returns it. */
 typedef int vm_spec_file_fn(void *arg, struct file_ref *file, const char *what);
 const char *image_spec_shown(const struct image_spec *image); /* borrowed; never NULL */
-/* What rows can not say.  The error's object is "image.sha256" or so. */
-int image_spec_check(const struct image_spec *image, struct err *err);
+/* What rows can not say.  key: "image"; the error's object is "image.sha256" or so. */
+int image_spec_check(const struct image_spec *image, const char *key, struct err *err);
 int vm_spec_each_file(struct vm_spec *spec, vm_spec_file_fn *fn, void *arg);
 void vm_spec_copy(struct vm_spec *ret_copy, const struct vm_spec *spec); /* deep */
 void vm_spec_release(struct vm_spec *spec); /* what it owns; not the struct */
 const struct provision_step *vm_spec_step(const struct vm_spec *spec, size_t index);
+/* Whether it can not be without an image: nothing else says what starts in it. */
+bool vm_spec_needs_image(const struct vm_spec *spec);
 /* The SSH user: ssh.user, else "vm".  Borrowed. */
 const char *vm_spec_user(const struct vm_spec *spec);
 uint16_t vm_spec_ssh_port(const struct vm_spec *spec); /* of the guest's server */

@@ -110,7 +110,7 @@ check_machine(struct load *load, json_object *json, const char *prefix, struct v
 	vm_spec_check(spec, prefix, &options);
 	if (load->backend != BACKEND_DEFAULT)
 		spec->backend = (int)load->backend;
-	if (!spec->image.present && spec->backend != BACKEND_NOOP &&
+	if (!spec->image.present && vm_spec_needs_image(spec) &&
 	    !json_object_object_get_ex(json, "image", NULL)) {
 		err_set(&err, E_VMFILE, "is missing");
 		err_hint(&err, "give a file, a URL or a name such as debian:12");

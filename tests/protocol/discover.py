@@ -63,6 +63,7 @@ GOOD = [
     ("vm.log", {"name": "good", "source": "provision", "tail": 10}),
     ("vm.ssh_info", {"name": "good"}, "wrong_state"),
     ("vm.console", {"name": "good"}, "unsupported"),
+    ("vm.screenshot", {"name": "good"}, "unsupported"),
     ("vm.exec", {"name": "good", "command": ["true"]}, "wrong_state"),
     ("vm.stop", {"name": "good", "timeout": 1}),
     ("vm.destroy", {"name": "good", "force": True}),

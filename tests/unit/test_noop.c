@@ -187,7 +187,7 @@ START_TEST(router__spec__what_can_not_be_done_is_named)
 	ck_assert_ptr_nonnull(strstr(err.msg, "'web' asks for network tap"));
 	spec.network.type = NETWORK_NONE;
 	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), 0);
-	spec.firmware = FIRMWARE_UEFI;
+	spec.firmware.type = FIRMWARE_UEFI;
 	ck_assert_int_eq(hv_check_spec(f.hv, &spec, &err), E_UNSUPPORTED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "firmware uefi"));
 	ck_assert_ptr_nonnull(strstr(err.hint, "'bios'"));
@@ -217,11 +217,11 @@ START_TEST(router__complete__what_is_left_out_is_the_backends)
 
 	setup(&f);
 	hv_complete_spec(f.hv, &spec);
-	ck_assert(!spec.network.present && spec.firmware == FIRMWARE_BIOS);
-	spec.firmware = FIRMWARE_DEFAULT;
+	ck_assert(!spec.network.present && spec.firmware.type == FIRMWARE_BIOS);
+	spec.firmware.type = FIRMWARE_DEFAULT;
 	hv_complete_spec(&illumos, &spec);
 	ck_assert(spec.network.present && spec.network.type == NETWORK_VNIC);
-	ck_assert_int_eq(spec.firmware, FIRMWARE_UEFI);
+	ck_assert_int_eq(spec.firmware.type, FIRMWARE_UEFI);
 	finish(&f);
 }
 END_TEST
@@ -230,14 +230,14 @@ START_TEST(router__spec__bios_and_user_refused_where_they_are_not)
 {
 	struct hypervisor illumos = { .ops = &vnic_ops };
 	char name[] = "web", link[] = "web0";
-	struct vm_spec spec = { .name = name, .firmware = FIRMWARE_BIOS,
+	struct vm_spec spec = { .name = name, .firmware = { .type = FIRMWARE_BIOS },
 		.network = { .present = true, .type = NETWORK_VNIC } };
 	struct err err = ERR_INIT;
 
 	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), E_UNSUPPORTED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "firmware bios, which the backend 'propolis'"));
 	ck_assert_ptr_nonnull(strstr(err.hint, "'uefi'"));
-	spec.firmware = FIRMWARE_UEFI;
+	spec.firmware.type = FIRMWARE_UEFI;
 	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), 0);
 	spec.network.name = link;
 	ck_assert_int_eq(hv_check_spec(&illumos, &spec, &err), E_PARAMS);

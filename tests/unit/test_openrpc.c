@@ -265,9 +265,9 @@ START_TEST(openrpc__parameters__types_bounds_and_defaults)
 		{ "vm.create", "vcpus",
 		    "{\"type\":\"integer\",\"minimum\":1,\"maximum\":255,"
 		    "\"description\":\"virtual processors\",\"default\":1}" },
-		{ "vm.create", "firmware",
-		    "{\"type\":\"string\",\"enum\":[\"default\",\"bios\",\"uefi\"],"
-		    "\"description\":\"what starts the guest; default: the backend's own\","
+		{ "vm.create", "arch",
+		    "{\"type\":\"string\",\"enum\":[\"default\",\"x86_64\",\"aarch64\"],"
+		    "\"description\":\"the processor's architecture; default: the host's\","
 		    "\"default\":\"default\"}" },
 		{ "vm.create", "memory",
 		    "{\"anyOf\":[{\"type\":\"number\",\"minimum\":16.0,\"maximum\":16777216.0},"

@@ -27,7 +27,8 @@ build_on(struct vm_spec *spec, const char *base_path, const char *format, bool s
 		.spec = spec };
 	struct qemu_disk disk = { (char *)(uintptr_t)base_path, (char *)(uintptr_t)format };
 	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
-		.disk = &disk, .accel = accel, .seed = seed };
+		.disk = &disk, .accel = accel, .seed = seed,
+		.arch = qemu_arch_get(ARCH_X86_64) };
 	struct strings argv;
 
 	qemu_argv_build(&plan, &argv);

@@ -167,7 +167,7 @@ static const struct {
 	{ VM "    network: {type: vnic, name: 'web01'}\n", F "4:33: 'network.name' is not the name of a link (letters, digits and '_', from a letter to a number, such as web0)\n" },
 	{ VM "    network: {type: vnic, name: 'we-b1'}\n", F "4:33: 'network.name' is not the name of a link (letters, digits and '_', from a letter to a number, such as web0)\n" },
 	{ VM "    ssh: {port: 0}\n", F "4:17: 'ssh.port': 0 is too small: the least is 1\n" },
-	{ VM "    firmware: efi\n", F "4:15: 'firmware': 'efi' is none of: default, bios, uefi (did you mean 'uefi'?)\n" },
+	{ VM "    firmware: efi\n", F "4:15: 'firmware.type': 'efi' is none of: default, bios, uefi, none (did you mean 'uefi'?)\n" },
 
 	/* steps */
 	{ VM "    provision: uname\n", F "4:16: 'provision' must be a list, not a string\n" },

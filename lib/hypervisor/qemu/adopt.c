@@ -18,6 +18,7 @@
 struct runtime {
 	uint64_t pid, start_time, exe_dev, exe_ino, log_from, ssh_port;
 	char *boot_id, *generation, *accel, *machine_type;
+	struct json_object *tpm;
 };
 
 /* clang-format off */
@@ -32,6 +33,7 @@ static const struct field runtime_fields[] = {
 	FIELD(struct runtime, ssh_port,     FIELD_UINT,   .max = UINT16_MAX, .text = "the forward that was made for SSH"),
 	FIELD(struct runtime, accel,        FIELD_STRING, .text = "the accelerator"),
 	FIELD(struct runtime, machine_type, FIELD_STRING, .text = "the machine type"),
+	FIELD(struct runtime, tpm,          FIELD_JSON,   .text = "the TPM's process"),
 	FIELD_END
 };
 /* clang-format on */
@@ -44,9 +46,12 @@ qemu_op_runtime(struct hv_machine *base)
 		.exe_dev = m->id.exe_dev, .exe_ino = m->id.exe_ino, .log_from = (uint64_t)m->log_from,
 		.ssh_port = m->ssh_port,
 		.boot_id = m->id.boot_id, .generation = m->generation,
-		.accel = (char *)(uintptr_t)m->accel, .machine_type = m->machine_type };
+		.accel = (char *)(uintptr_t)m->accel, .machine_type = m->machine_type,
+		.tpm = qemu_tpm_runtime(m->tpm) };
+	struct json_object *doc = fields_encode(runtime_fields, &row);
 
-	return fields_encode(runtime_fields, &row);
+	json_object_put(row.tpm);
+	return doc;
 }
 
 static int
@@ -207,6 +212,18 @@ static_accel(const char *name)
 	return str_eq(name, "kvm") ? "kvm" : "tcg";
 }
 
+/* Without it the guest goes on, and is told as it would have been then. */
+static void
+adopt_tpm(struct machine *m, json_object *runtime)
+{
+	struct qemu_tpm *tpm = qemu_tpm_adopt(m->config, runtime);
+
+	machine_take_tpm(m, tpm);
+	if (tpm == NULL)
+		machine_tell(m, HV_EV_NOTICE,
+		    "its TPM's process is gone: the guest has none until the next start");
+}
+
 static int
 attach(struct machine *m, const struct runtime *row, int pidfd, struct err *err)
 {
@@ -223,7 +240,10 @@ attach(struct machine *m, const struct runtime *row, int pidfd, struct err *err)
 	snprintf(m->generation, sizeof(m->generation), "%s",
 	    row->generation != NULL ? row->generation : "");
 	snprintf(m->machine_type, sizeof(m->machine_type), "%s",
-	    row->machine_type != NULL ? row->machine_type : QEMU_MACHINE_TYPE);
+	    row->machine_type != NULL ? row->machine_type
+				      : qemu_arch_get(m->config->spec->arch)->machine);
+	if (m->config->spec->firmware.tpm)
+		adopt_tpm(m, row->tpm);
 	m->phase = PHASE_ADOPTING;
 	m->qmp = qmp_create(m->hv->base.env->loop, path, &machine_qmp_handler, m);
 	qmp_expect_peer(m->qmp, m->id.pid);

@@ -114,23 +114,60 @@ add_machine(struct strings *argv, const struct qemu_plan *plan)
 {
 	const struct vm_spec *spec = plan->config->spec;
 	uint64_t memory_mib = (spec->memory_bytes + MIB - 1) / MIB;
+	bool smm = plan->firmware != NULL && plan->firmware->smm;
+	bool kvm = str_eq(plan->accel, "kvm");
 
 	addf(argv, "-name", "%s", spec->name);
 	addf(argv, "-uuid", "%s", plan->config->uuid);
 	add_json(argv, "-object",
 	    object("qom-type", TEXT, "memory-backend-ram", "id", TEXT, "ram0", "size", NUMBER,
 		memory_mib * MIB, NULL));
-	add(argv, "-machine", QEMU_MACHINE_TYPE ",memory-backend=ram0,usb=off,vmport=off");
-	if (str_eq(plan->accel, "kvm")) {
-		add(argv, "-accel", "kvm");
-		add(argv, "-cpu", "host");
-	} else {
-		/* The default translation buffer is a third of a small machine's memory. */
-		add(argv, "-accel", "tcg,thread=multi,tb-size=128");
-		add(argv, "-cpu", "max");
-	}
+	addf(argv, "-machine", "%s,memory-backend=ram0%s%s%s", plan->arch->machine,
+	    plan->arch->machine_options, smm ? ",smm=on" : "",
+	    plan->firmware != NULL ? ",pflash0=firmware,pflash1=variables" : "");
+	/* Else the guest's kernel could write what only its firmware may. */
+	if (smm)
+		add(argv, "-global", "driver=cfi.pflash01,property=secure,value=on");
+	/* The default translation buffer is a third of a small machine's memory. */
+	add(argv, "-accel", kvm ? "kvm" : "tcg,thread=multi,tb-size=128");
+	add(argv, "-cpu", plan->arch->processor[kvm ? QEMU_BY_KVM : QEMU_BY_TCG]);
 	addf(argv, "-smp", "%llu", (unsigned long long)spec->vcpus);
 	addf(argv, "-m", "%lluM", (unsigned long long)memory_mib);
+}
+
+/* A path in an option that is no JSON: there a comma is written twice. */
+static char *
+option_path(const char *path)
+{
+	struct sbuf text = { 0 };
+
+	for (; *path != '\0'; path++) {
+		if (*path == ',')
+			sbuf_addc(&text, ',');
+		sbuf_addc(&text, *path);
+	}
+	return sbuf_take(&text);
+}
+
+/* A file can not block the guest, whoever reads it; input comes by chardev-change, which a device
+ * that is part of the machine does not stand.  That one has a pipe, and a log of its output. */
+static void
+add_console(struct strings *argv, const struct qemu_plan *plan)
+{
+	CLEANUP_FREE char *path = qemu_serial_path(plan->config), *pipe = option_path(path);
+
+	add_fdset(argv, QEMU_FD_CONSOLE_LOG, QEMU_SET_CONSOLE_LOG);
+	add_fdset(argv, QEMU_FD_CONSOLE_IN, QEMU_SET_CONSOLE_IN);
+	if (plan->arch->console == NULL) {
+		addf(argv, "-chardev", "pipe,id=console0,path=%s,logfile=/dev/fdset/%d,logappend=on",
+		    pipe, QEMU_SET_CONSOLE_LOG);
+		add(argv, "-serial", "chardev:console0");
+		return;
+	}
+	addf(argv, "-chardev", "file,id=console0,path=/dev/fdset/%d,append=on",
+	    QEMU_SET_CONSOLE_LOG);
+	add_device(argv, plan->arch->console, "serial0", NULL,
+	    object("chardev", TEXT, "console0", NULL));
 }
 
 static void
@@ -138,12 +175,6 @@ add_channels(struct strings *argv)
 {
 	addf(argv, "-chardev", "socket,id=monitor0,fd=%d,server=on,wait=off", QEMU_FD_MONITOR);
 	add(argv, "-mon", "chardev=monitor0,mode=control");
-	/* A file can not block the guest, whoever reads it; input comes by chardev-change. */
-	add_fdset(argv, QEMU_FD_CONSOLE_LOG, QEMU_SET_CONSOLE_LOG);
-	add_fdset(argv, QEMU_FD_CONSOLE_IN, QEMU_SET_CONSOLE_IN);
-	addf(argv, "-chardev", "file,id=console0,path=/dev/fdset/%d,append=on",
-	    QEMU_SET_CONSOLE_LOG);
-	add_device(argv, "isa-serial", "serial0", NULL, object("chardev", TEXT, "console0", NULL));
 	addf(argv, "-chardev", "socket,id=agent0,fd=%d,server=on,wait=off", QEMU_FD_AGENT);
 	add_device(argv, "virtio-serial-pci", "channels", "0x5", NULL);
 	add_device(argv, "virtserialport", "agent", NULL,
@@ -199,20 +230,94 @@ add_disk(struct strings *argv, const struct qemu_plan *plan)
 		"rerror", TEXT, "report", NULL));
 }
 
+/* A node of a file that came open. */
 static void
-add_seed(struct strings *argv, const struct qemu_plan *plan)
+add_read_only(struct strings *argv, const char *node, const char *format, int fd, int set)
+{
+	CLEANUP_FREE char *file = xasprintf("%s-file", node);
+
+	add_fdset(argv, fd, set);
+	add_fdset_node(argv, file, set);
+	add_json(argv, "-blockdev",
+	    object("driver", TEXT, format, "node-name", TEXT, node, "file", TEXT, file,
+		"read-only", TRUTH, true, NULL));
+}
+
+static void
+add_drives(struct strings *argv, const struct qemu_plan *plan)
 {
 	add_device(argv, "virtio-scsi-pci", "scsi0", "0x4", NULL);
-	if (!plan->seed)
+	if (plan->seed) {
+		add_read_only(argv, "seed", "raw", QEMU_FD_SEED, QEMU_SET_SEED);
+		add_device(argv, "scsi-cd", "cdrom", NULL,
+		    object("bus", TEXT, "scsi0.0", "drive", TEXT, "seed", NULL));
+		add(argv, "-smbios", "type=1,serial=ds=nocloud");
+	}
+	/* After the disk: what was installed from it starts, once there is something. */
+	if (plan->config->cdrom_path != NULL) {
+		add_read_only(argv, "installer", "raw", QEMU_FD_CDROM, QEMU_SET_CDROM);
+		add_device(argv, "scsi-cd", "installer-drive", NULL,
+		    object("bus", TEXT, "scsi0.0", "drive", TEXT, "installer", "bootindex", NUMBER,
+			(uint64_t)2, NULL));
+	}
+}
+
+static void
+add_firmware(struct strings *argv, const struct qemu_plan *plan)
+{
+	CLEANUP_FREE char *vars = fs_join(plan->config->dir, "efivars.fd");
+
+	if (plan->firmware == NULL)
 		return;
-	add_fdset(argv, QEMU_FD_SEED, QEMU_SET_SEED);
-	add_fdset_node(argv, "seed-file", QEMU_SET_SEED);
+	add_read_only(argv, "firmware", plan->firmware->code_format, QEMU_FD_FIRMWARE,
+	    QEMU_SET_FIRMWARE);
+	add_file_node(argv, "variables-file", vars, false);
 	add_json(argv, "-blockdev",
-	    object("driver", TEXT, "raw", "node-name", TEXT, "seed", "file", TEXT, "seed-file",
-		"read-only", TRUTH, true, NULL));
-	add_device(argv, "scsi-cd", "cdrom", NULL,
-	    object("bus", TEXT, "scsi0.0", "drive", TEXT, "seed", NULL));
-	add(argv, "-smbios", "type=1,serial=ds=nocloud");
+	    object("driver", TEXT, plan->firmware->vars_format, "node-name", TEXT, "variables",
+		"file", TEXT, "variables-file", NULL));
+}
+
+static void
+add_boot(struct strings *argv, const struct qemu_plan *plan)
+{
+	const struct boot_spec *boot = &plan->config->spec->boot;
+	CLEANUP_FREE char *kernel = fs_join(plan->config->dir, "kernel");
+	CLEANUP_FREE char *initrd = fs_join(plan->config->dir, "initrd");
+
+	if (boot->kernel.kind == FILE_NONE)
+		return;
+	add(argv, "-kernel", kernel);
+	if (boot->initrd.kind != FILE_NONE)
+		add(argv, "-initrd", initrd);
+	if (boot->cmdline != NULL)
+		add(argv, "-append", boot->cmdline);
+}
+
+static void
+add_tpm(struct strings *argv, const struct qemu_plan *plan)
+{
+	if (!plan->config->spec->firmware.tpm)
+		return;
+	addf(argv, "-chardev", "socket,id=tpm-process,fd=%d", QEMU_FD_TPM);
+	add(argv, "-tpmdev", "emulator,id=tpm0,chardev=tpm-process");
+	add_device(argv, plan->arch->tpm, "tpm", NULL, object("tpmdev", TEXT, "tpm0", NULL));
+}
+
+/* A screen needs somebody who draws on it, and hands. */
+static void
+add_display(struct strings *argv, const struct qemu_plan *plan)
+{
+	CLEANUP_FREE char *path = qemu_display_path(plan->config), *socket = option_path(path);
+
+	if (plan->config->spec->display == DISPLAY_NONE)
+		return;
+	addf(argv, "-vnc", "unix:%s", socket);
+	add_device(argv, plan->arch->display, "screen", "0x8", NULL);
+	add_device(argv, "qemu-xhci", "usb", "0x9", NULL);
+	add_device(argv, "usb-tablet", "tablet", NULL, object("bus", TEXT, "usb.0", NULL));
+	if (plan->arch->keyboard != NULL)
+		add_device(argv, plan->arch->keyboard, "keyboard", NULL,
+		    object("bus", TEXT, "usb.0", NULL));
 }
 
 static void
@@ -247,9 +352,10 @@ add_small_devices(struct strings *argv, const struct qemu_plan *plan)
 	add_json(argv, "-object", object("qom-type", TEXT, "rng-builtin", "id", TEXT, "random", NULL));
 	add_device(argv, "virtio-rng-pci", "rng0", "0x6", object("rng", TEXT, "random", NULL));
 	add_device(argv, "virtio-balloon-pci", "balloon0", "0x7", NULL);
-	add_device(argv, "vmgenid", "generation", NULL,
-	    object("guid", TEXT, plan->config->uuid, NULL));
-	add_device(argv, "pvpanic", "panic", NULL, NULL);
+	if (plan->arch->generation != NULL)
+		add_device(argv, plan->arch->generation, "generation", NULL,
+		    object("guid", TEXT, plan->config->uuid, NULL));
+	add_device(argv, plan->arch->panic, "panic", NULL, NULL);
 }
 
 void
@@ -268,10 +374,15 @@ qemu_argv_build(const struct qemu_plan *plan, struct strings *ret_argv)
 	add(&argv, "-no-shutdown", NULL);
 	add(&argv, "-action", "panic=pause");
 	add_machine(&argv, plan);
+	add_firmware(&argv, plan);
+	add_boot(&argv, plan);
+	add_console(&argv, plan);
 	add_channels(&argv);
 	add_disk(&argv, plan);
-	add_seed(&argv, plan);
+	add_drives(&argv, plan);
 	add_network(&argv, plan);
 	add_small_devices(&argv, plan);
+	add_tpm(&argv, plan);
+	add_display(&argv, plan);
 	*ret_argv = argv;
 }

@@ -84,6 +84,8 @@ qemu_disk_prepare(const char *dir, const struct hv_image *image, uint64_t size_b
 
 	if (fs_exists(path))
 		return err_set(err, E_EXISTS, "there is a disk at '%s' already", path);
+	if (image == NULL)
+		return disk_create_overlay(NULL, NULL, 0, path, size_bytes, job, err);
 	rc = disk_create_overlay(image->path, image->format, image->virtual_bytes, path, size_bytes,
 	    job, err);
 	if (rc != 0)
@@ -112,9 +114,16 @@ int
 qemu_disk_unprepare(const char *dir, const char *run_dir, struct err *err)
 {
 	static const char *const files[] = { "disk.qcow2", "disk.json", "seed.iso", "console.log",
-		"console.log.1", "qemu.log", "qemu.log.1", "launch.json", NULL };
-	static const char *const run_files[] = { "monitor", "agent", "console", "probe", NULL };
+		"console.log.1", "qemu.log", "qemu.log.1", "launch.json", "efivars.fd", "firmware.json",
+		"kernel", "initrd", "screen.png", "tpm.json", NULL };
+	static const char *const run_files[] = { "monitor", "agent", "console", "probe", "serial.in",
+		"serial.out", NULL };
+	CLEANUP_FREE char *tpm = fs_join(dir, "tpm"), *display = fs_join(run_dir, "display");
 	int rc = remove_all(dir, files, err);
 
-	return rc != 0 ? rc : remove_all(run_dir, run_files, err);
+	if (rc == 0)
+		rc = remove_all(run_dir, run_files, err);
+	if (rc == 0)
+		rc = fs_remove_tree(tpm, err);
+	return rc == 0 ? fs_remove_tree(display, err) : rc;
 }

@@ -28,7 +28,7 @@ static const char *const writable[] = { "/dev/kvm", "/dev/null", "/dev/random", 
 	"/dev/zero" };
 
 struct made { /* what the child gets; closed here afterwards */
-	int monitor, agent, console_log, console_in, console_hold, log, order;
+	int monitor, agent, console_log, console_in, console_hold, log, tpm;
 };
 
 static const struct made made_init = { -1, -1, -1, -1, -1, -1, -1 };
@@ -37,7 +37,7 @@ static void
 made_done(const struct made *made)
 {
 	const int fds[] = { made->monitor, made->agent, made->console_log, made->console_in,
-		made->console_hold, made->log, made->order };
+		made->console_hold, made->log, made->tpm };
 
 	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
 		if (fds[i] >= 0)
@@ -73,10 +73,47 @@ make_listener(const char *run_dir, const char *name, int *ret_fd, struct err *er
 	return 0;
 }
 
+char *
+qemu_serial_path(const struct hv_config *config)
+{
+	return fs_join(config->run_dir, "serial");
+}
+
+char *
+qemu_display_path(const struct hv_config *config)
+{
+	return fs_join(config->run_dir, "display/vnc");
+}
+
+static int
+make_link(const char *base, const char *ending, const char *to, struct err *err)
+{
+	CLEANUP_FREE char *path = xasprintf("%s.%s", base, ending);
+
+	if ((unlink(path) < 0 && errno != ENOENT) || symlink(to, path) < 0)
+		return err_errno(err, E_IO, errno, "can not make '%s'", path);
+	return 0;
+}
+
+/* A console that is the machine's own is a pipe to the emulator, whose output goes nowhere but to
+ * the log that it keeps of it. */
+static int
+make_serial(const struct hv_config *config, struct err *err)
+{
+	CLEANUP_FREE char *base = qemu_serial_path(config);
+	int rc = make_link(base, "in", "console", err);
+
+	return rc != 0 ? rc : make_link(base, "out", "/dev/null", err);
+}
+
 static int
 make_console(const struct hv_config *config, struct made *made, struct err *err)
 {
 	CLEANUP_FREE char *path = console_fifo_path(config);
+	int rc = make_serial(config, err);
+
+	if (rc != 0)
+		return rc;
 
 	made->console_log = qemu_log_open(config->dir, "console.log", NULL, err);
 	if (made->console_log < 0)
@@ -90,8 +127,8 @@ make_console(const struct hv_config *config, struct made *made, struct err *err)
 	return 0;
 }
 
-static void
-add_string(struct strings *list, const char *text)
+void
+qemu_order_add(struct strings *list, const char *text)
 {
 	list->items = xreallocarray(list->items, list->count + 1, sizeof(*list->items));
 	list->items[list->count++] = xstrdup(text);
@@ -108,40 +145,133 @@ add_file(struct launch_order *order, const char *path, int to)
 	order->files.items = files;
 }
 
-/* An emulator from elsewhere brings its libraries and firmware beside it. */
+char *
+qemu_program_prefix(const char *program)
+{
+	CLEANUP_FREE char *real = program != NULL ? realpath(program, NULL) : NULL, *bin = NULL;
+
+	if (real == NULL || str_starts(real, "/usr/"))
+		return NULL;
+	bin = fs_dirname(real);
+	return fs_dirname(bin);
+}
+
+/* A program from elsewhere brings its libraries and firmware beside it. */
 static void
 allow_prefix(struct launch_order *order, const char *program)
 {
-	CLEANUP_FREE char *real = realpath(program, NULL), *bin = NULL, *prefix = NULL;
+	CLEANUP_FREE char *prefix = qemu_program_prefix(program);
 
-	if (real == NULL || str_starts(real, "/usr/"))
-		return;
-	bin = fs_dirname(real);
-	prefix = fs_dirname(bin);
-	add_string(&order->read, str_starts(real, "/nix/store/") ? "/nix/store" : prefix);
+	if (prefix != NULL)
+		qemu_order_add(
+		    &order->read, str_starts(prefix, "/nix/store/") ? "/nix/store" : prefix);
 }
 
-static void
-fill_rights(struct launch_order *order, const struct qemu *hv, const struct hv_config *config)
+void
+qemu_launch_rights(struct launch_order *order, const struct qemu *hv, const char *program,
+    const struct hv_config *config)
 {
-	CLEANUP_FREE char *disk = fs_join(config->dir, "disk.qcow2");
 	const struct hv_env *env = hv->base.env;
-	const struct network_spec *network = &config->spec->network;
 
 	for (size_t i = 0; i < ARRAY_LEN(readable); i++)
-		add_string(&order->read, readable[i]);
-	allow_prefix(order, hv->program);
+		qemu_order_add(&order->read, readable[i]);
+	allow_prefix(order, program);
 	for (size_t i = 0; i < ARRAY_LEN(writable); i++)
-		add_string(&order->write, writable[i]);
-	add_string(&order->write, disk);
-	order->network = !network->present || network->type == NETWORK_USER;
+		qemu_order_add(&order->write, writable[i]);
 	order->drop = env->qemu_uid >= 0 && env->qemu_gid >= 0;
 	if (!order->drop)
 		return;
 	order->uid = (uint64_t)env->qemu_uid;
 	order->gid = (uint64_t)env->qemu_gid;
-	add_string(&order->own, config->dir);
-	add_string(&order->own, disk);
+	qemu_order_add(&order->own, config->dir);
+}
+
+/* A file of the machine's own that the emulator opens by its path. */
+static void
+allow_file(struct launch_order *order, const char *dir, const char *name, bool write)
+{
+	CLEANUP_FREE char *path = fs_join(dir, name);
+
+	qemu_order_add(write ? &order->write : &order->read, path);
+	if (order->drop)
+		qemu_order_add(&order->own, path);
+}
+
+static void
+fill_rights(struct launch_order *order, const struct qemu_plan *plan, const struct qemu *hv)
+{
+	static const struct {
+		const char *name;
+		bool write;
+	} files[] = { { "disk.qcow2", true }, { "efivars.fd", true }, { "screen.png", true },
+		{ "kernel", false }, { "initrd", false } };
+	const struct hv_config *config = plan->config;
+	const struct network_spec *network = &config->spec->network;
+
+	qemu_launch_rights(order, hv, plan->program, config);
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		allow_file(order, config->dir, files[i].name, files[i].write);
+	if (plan->arch->console == NULL) {
+		allow_file(order, config->run_dir, "console", true);
+		if (order->drop)
+			qemu_order_add(&order->own, config->run_dir);
+	}
+	if (config->spec->display != DISPLAY_NONE) {
+		CLEANUP_FREE char *socket = qemu_display_path(config), *dir = fs_dirname(socket);
+
+		qemu_order_add(&order->make, dir);
+		if (order->drop) {
+			qemu_order_add(&order->own, config->run_dir);
+			qemu_order_add(&order->own, dir);
+		}
+	}
+	order->network = !network->present || network->type == NETWORK_USER;
+}
+
+/* What the emulator takes by a path that is its own: a kernel, and a place for what a screen
+ * shows.  Files that are gone from the spec go, too. */
+static int
+make_boot_file(const struct hv_config *config, const struct file_ref *file, const char *name,
+    struct err *err)
+{
+	CLEANUP_FREE char *path = fs_join(config->dir, name);
+
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_errno(err, E_IO, errno, "can not remove '%s'", path);
+	if (file->kind == FILE_PATH && link(file->path, path) < 0)
+		return err_errno(err, E_IO, errno, "can not take the %s '%s'", name, file->path);
+	return 0;
+}
+
+static int
+make_display(const struct hv_config *config, struct err *err)
+{
+	CLEANUP_FREE char *path = qemu_display_path(config), *dir = fs_dirname(path);
+	CLEANUP_FREE char *screen = fs_join(config->dir, "screen.png");
+	CLEANUP_FD int fd = -1;
+
+	if (config->spec->display == DISPLAY_NONE)
+		return 0;
+	if (strlen(path) > FS_SOCKET_PATH_MAX) {
+		err_set(err, E_LIMIT, "the socket path '%s' is longer than %d bytes", path,
+		    FS_SOCKET_PATH_MAX);
+		err_hint(err, "give vmmd a shorter --runtime-dir");
+		return E_LIMIT;
+	}
+	fd = open(screen, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return err_errno(err, E_IO, errno, "can not make '%s'", screen);
+	return fs_mkdirs(dir, 0700, err);
+}
+
+static int
+make_files(const struct hv_config *config, struct err *err)
+{
+	int rc = make_boot_file(config, &config->spec->boot.kernel, "kernel", err);
+
+	if (rc == 0)
+		rc = make_boot_file(config, &config->spec->boot.initrd, "initrd", err);
+	return rc == 0 ? make_display(config, err) : rc;
 }
 
 static int
@@ -150,23 +280,34 @@ make_order(const struct qemu *hv, const struct hv_config *config, const char *ac
 {
 	CLEANUP_FREE char *seed = fs_join(config->dir, "seed.iso");
 	struct qemu_disk disk;
-	struct qemu_plan plan = { .program = hv->program, .config = config, .disk = &disk,
-		.accel = accel, .seed = fs_exists(seed) };
+	struct qemu_firmware firmware = { 0 };
+	struct qemu_plan plan = { .config = config, .disk = &disk, .accel = accel,
+		.seed = fs_exists(seed), .arch = qemu_arch_get(config->spec->arch) };
 	int rc = qemu_disk_read(config->dir, &disk, err);
 
-	if (rc != 0)
-		return rc;
-	qemu_argv_build(&plan, &order->argv);
-	if (disk.base_path != NULL)
-		add_file(order, disk.base_path, QEMU_FD_IMAGE);
-	if (plan.seed)
-		add_file(order, seed, QEMU_FD_SEED);
+	if (rc == 0 && config->spec->firmware.type == FIRMWARE_UEFI) {
+		rc = firmware_kept(config->dir, plan.arch, &firmware, err);
+		plan.firmware = &firmware;
+	}
+	if (rc == 0) {
+		plan.program = qemu_program(hv, config->spec->arch);
+		qemu_argv_build(&plan, &order->argv);
+		if (disk.base_path != NULL)
+			add_file(order, disk.base_path, QEMU_FD_IMAGE);
+		if (plan.seed)
+			add_file(order, seed, QEMU_FD_SEED);
+		if (config->cdrom_path != NULL)
+			add_file(order, config->cdrom_path, QEMU_FD_CDROM);
+		if (plan.firmware != NULL)
+			add_file(order, firmware.code, QEMU_FD_FIRMWARE);
+		order->parent = (uint64_t)getpid();
+		order->record = fs_join(config->dir, "launch.json");
+		order->generation = xstrdup(generation);
+		fill_rights(order, &plan, hv);
+	}
+	firmware_done(&firmware);
 	qemu_disk_done(&disk);
-	order->parent = (uint64_t)getpid();
-	order->record = fs_join(config->dir, "launch.json");
-	order->generation = xstrdup(generation);
-	fill_rights(order, hv, config);
-	return 0;
+	return rc;
 }
 
 static int
@@ -186,24 +327,38 @@ write_order(const struct launch_order *order, int *ret_fd, struct err *err)
 	return rc;
 }
 
-static int
-spawn(const struct qemu *hv, const struct made *made, struct qemu_process *process,
-    struct err *err)
+int
+qemu_launch_order(const struct qemu *hv, const struct launch_order *order, int log_fd,
+    const struct process_fd *fds, size_t fd_count, pid_t *ret_pid, int *ret_pidfd, struct err *err)
 {
 	static const char *const no_env[] = { NULL };
 	const char *const argv[] = { hv->base.env->launcher, NULL };
-	const struct process_fd fds[] = {
+	CLEANUP_FD int order_fd = -1;
+	struct process_spec spec = { .argv = argv, .envp = no_env, .cwd = "/", .stdout_fd = log_fd,
+		.stderr_fd = log_fd, .fds = fds, .fd_count = fd_count, .new_session = true };
+	int rc = write_order(order, &order_fd, err);
+
+	if (rc != 0)
+		return rc;
+	spec.stdin_fd = order_fd;
+	return process_spawn(&spec, ret_pid, ret_pidfd, err);
+}
+
+static int
+spawn(const struct qemu *hv, const struct launch_order *order, const struct made *made,
+    struct qemu_process *process, struct err *err)
+{
+	struct process_fd fds[] = {
 		{ made->monitor, QEMU_FD_MONITOR },
 		{ made->agent, QEMU_FD_AGENT },
 		{ made->console_log, QEMU_FD_CONSOLE_LOG },
 		{ made->console_in, QEMU_FD_CONSOLE_IN },
 		{ made->console_hold, QEMU_FD_CONSOLE_HOLD },
+		{ made->tpm, QEMU_FD_TPM },
 	};
-	struct process_spec spec = { .argv = argv, .envp = no_env, .cwd = "/", .stdin_fd = made->order,
-		.stdout_fd = made->log, .stderr_fd = made->log, .fds = fds,
-		.fd_count = ARRAY_LEN(fds), .new_session = true };
 
-	return process_spawn(&spec, &process->pid, &process->pidfd, err);
+	return qemu_launch_order(hv, order, made->log, fds, ARRAY_LEN(fds) - (made->tpm < 0),
+	    &process->pid, &process->pidfd, err);
 }
 
 static void
@@ -236,14 +391,19 @@ qemu_launch(struct qemu *hv, const struct hv_config *config, const char *accel,
 	if (rc == 0)
 		rc = make_console(config, &made, err);
 	if (rc == 0)
+		rc = make_files(config, err);
+	if (rc == 0)
 		rc = make_order(hv, config, accel, process.generation, &order, err);
+	if (rc == 0 && config->spec->firmware.tpm)
+		rc = qemu_tpm_start(hv, config, process.generation, made.log, &process.tpm, &made.tpm,
+		    err);
 	if (rc == 0)
-		rc = write_order(&order, &made.order, err);
-	if (rc == 0)
-		rc = spawn(hv, &made, &process, err);
+		rc = spawn(hv, &order, &made, &process, err);
 	fields_release(launch_order_fields, &order);
 	made_done(&made);
 	if (rc == 0)
 		*ret_process = process;
+	else
+		qemu_tpm_end(hv, process.tpm);
 	return rc;
 }

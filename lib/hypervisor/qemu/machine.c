@@ -18,7 +18,7 @@
 #include "lib/base/str.h"
 #include "lib/hypervisor/launcher/launcher.h"
 
-enum { TICK_MS = 10000, FIRST_SECOND_MS = 1000, FOUND_FOR_MS = 5000 };
+enum { TICK_MS = 10000, FIRST_SECOND_MS = 1000 };
 static const off_t console_max = 16 << 20, log_max = 4 << 20;
 
 static struct machine *
@@ -36,8 +36,10 @@ machine_enter(struct machine *m)
 void
 machine_leave(struct machine *m)
 {
-	if (--m->busy == 0 && m->dead)
-		free(m);
+	if (--m->busy > 0 || !m->dead)
+		return;
+	free(m->display_path);
+	free(m);
 }
 
 void
@@ -118,6 +120,7 @@ on_exit_seen(void *arg, const struct process_exit *how)
 		event.detail = words = qemu_log_words(m->config->dir, m->log_from);
 	if (!clean && str_eq(m->accel, "kvm") && clock_ms() - m->ran_ms < FIRST_SECOND_MS)
 		accel_decide(m->hv->accel, "tcg", "a guest died in its first second on KVM");
+	qemu_tpm_end(m->hv, TAKE(m->tpm));
 	if (m->phase != PHASE_ALIVE) {
 		start_on_exit(m, how);
 	} else {
@@ -127,6 +130,37 @@ on_exit_seen(void *arg, const struct process_exit *how)
 		machine_emit(m, &event);
 	}
 	machine_leave(m);
+}
+
+static void
+on_tpm_exit(void *arg, const struct process_exit *how)
+{
+	struct machine *m = arg;
+	CLEANUP_FREE char *text = NULL;
+
+	machine_enter(m);
+	qemu_tpm_forget(TAKE(m->tpm));
+	/* When the emulator ends, so does its TPM, and either may be seen first. */
+	if (how->known && !how->signaled && how->code == 0)
+		text = NULL;
+	else if (how->known)
+		text = xasprintf("its TPM's process ended (%s %d): the guest has none until the next "
+				 "start", how->signaled ? "signal" : "status", how->code);
+	else
+		text = xstrdup("its TPM's process ended: the guest has none until the next start");
+	if (text != NULL && m->pidfd >= 0)
+		machine_tell(m, HV_EV_NOTICE, text);
+	machine_leave(m);
+}
+
+void
+machine_take_tpm(struct machine *m, struct qemu_tpm *tpm)
+{
+	if (tpm == NULL)
+		return;
+	qemu_tpm_end(m->hv, TAKE(m->tpm));
+	m->tpm = tpm;
+	qemu_tpm_watch(tpm, m->hv->base.env->loop, on_tpm_exit, m);
 }
 
 int
@@ -218,6 +252,7 @@ qemu_op_open(struct hypervisor *hv, const struct hv_config *config, hv_event_fn 
 	m->soon = timer_create_on(loop, on_soon, m);
 	m->deadline = timer_create_on(loop, on_deadline, m);
 	m->tick = timer_create_on(loop, on_tick, m);
+	m->foreign = timer_create_on(loop, start_foreign, m);
 	return &m->base;
 }
 
@@ -241,9 +276,11 @@ qemu_op_close(struct hv_machine *base)
 		op_finish(op, &err);
 	}
 	console_close(TAKE(m->console));
+	qemu_tpm_forget(TAKE(m->tpm));
 	timer_destroy(TAKE(m->soon));
 	timer_destroy(TAKE(m->deadline));
 	timer_destroy(TAKE(m->tick));
+	timer_destroy(TAKE(m->foreign));
 	machine_leave(m);
 }
 
@@ -389,6 +426,11 @@ qemu_op_facts(struct hv_machine *base, struct hv_facts *ret_facts)
 	ret_facts->forward_count = m->forward_count;
 	ret_facts->accel = m->accel;
 	ret_facts->version = m->version[0] != '\0' ? m->version : NULL;
+	if (m->config->spec->display != DISPLAY_NONE) {
+		if (m->display_path == NULL)
+			m->display_path = qemu_display_path(m->config);
+		ret_facts->vnc = m->display_path;
+	}
 	ret_facts->machine_type = m->machine_type[0] != '\0' ? m->machine_type : NULL;
 }
 
@@ -428,93 +470,19 @@ qemu_op_console_close(struct hv_machine *base)
 	console_close(TAKE(of(base)->console));
 }
 
-/* ---- the backend ---- */
-
-static int
-qemu_available(struct hypervisor *base, struct err *err)
-{
-	struct qemu *hv = (struct qemu *)base;
-	CLEANUP_FREE char *img = NULL, *launcher = NULL;
-
-	if (hv->found_ms != 0 && clock_ms() - hv->found_ms < FOUND_FOR_MS)
-		return 0;
-	img = process_find("qemu-img");
-	if (hv->program == NULL || access(hv->program, X_OK) < 0) {
-		free(hv->program);
-		hv->program = process_find("qemu-system-x86_64");
-	}
-	if (hv->program == NULL || img == NULL) {
-		err_set(err, E_UNSUPPORTED, "the program '%s' was not found",
-		    img == NULL ? "qemu-img" : "qemu-system-x86_64");
-		err_hint(err, "install QEMU (Debian: qemu-system-x86 and qemu-utils)");
-		return E_UNSUPPORTED;
-	}
-	launcher = process_find(base->env->launcher);
-	if (launcher == NULL) {
-		err_set(err, E_UNSUPPORTED, "the launcher '%s' can not be executed",
-		    base->env->launcher);
-		err_hint(err, "install vmmd completely");
-		return E_UNSUPPORTED;
-	}
-	if (hv->accel == NULL)
-		hv->accel = accel_create(base->env, hv->program);
-	hv->found_ms = clock_ms();
-	return 0;
-}
-
-static struct json_object *
-qemu_info(struct hypervisor *base)
-{
-	struct qemu *hv = (struct qemu *)base;
-	struct json_object *doc = json_object_new_object();
-	const char *choice = NULL, *why = NULL;
-
-	if (hv->program != NULL)
-		json_object_object_add(doc, "program", json_object_new_string(hv->program));
-	json_object_object_add(doc, "machine_type", json_object_new_string(QEMU_MACHINE_TYPE));
-	if (hv->accel != NULL)
-		choice = accel_chosen(hv->accel, &why);
-	if (choice != NULL)
-		json_object_object_add(doc, "accel", json_object_new_string(choice));
-	if (why != NULL)
-		json_object_object_add(doc, "accel_reason", json_object_new_string(why));
-	/* What binds a machine's process here; 0: this kernel has no Landlock. */
-	json_object_object_add(doc, "landlock", json_object_new_int(hv->landlock));
-	json_object_object_add(doc, "own_user", json_object_new_boolean(base->env->qemu_uid >= 0));
-	return doc;
-}
-
-static int
-qemu_check_spec(struct hypervisor *base, const struct vm_spec *spec, struct err *err)
-{
-	struct port port;
-
-	for (size_t i = 0; i < spec->ports.count; i++) {
-		if (port_parse(spec->ports.items[i], &port, err) != 0)
-			return E_PARAMS;
-		if (!port.ipv6)
-			continue;
-		err_set(err, E_UNSUPPORTED,
-		    "the machine '%s' asks for the port '%s', which the backend 'qemu' can not do: "
-		    "QEMU's user network listens on IPv4 addresses alone",
-		    spec->name, spec->ports.items[i]);
-		err_hint(err, "use an IPv4 address of the host");
-		err_object(err, spec->name);
-		return E_UNSUPPORTED;
-	}
-	return 0;
-}
-
-static const struct hv_ops qemu_ops = {
+const struct hv_ops qemu_ops = {
 	.backend = BACKEND_QEMU,
 	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_CONSOLE | HV_CAN_SSH |
-	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT | HV_CAN_FORWARD,
+	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT | HV_CAN_UEFI | HV_CAN_SECURE_BOOT |
+	    HV_CAN_TPM | HV_CAN_ARCH | HV_CAN_KERNEL | HV_CAN_CDROM | HV_CAN_DISPLAY |
+	    HV_CAN_FORWARD,
 	.end_words = { "quit", "term", "kill" },
 	.end_ms = { 3000, 3000, 15000 },
 	.available = qemu_available,
-	.check_spec = qemu_check_spec,
 	.forward = qemu_op_forward,
 	.info = qemu_info,
+	.complete_spec = qemu_complete_spec,
+	.check_spec = qemu_check_spec,
 	.open = qemu_op_open,
 	.close = qemu_op_close,
 	.prepare = qemu_op_prepare,
@@ -533,29 +501,5 @@ static const struct hv_ops qemu_ops = {
 	.console_write = qemu_op_console_write,
 	.console_offset = qemu_op_console_offset,
 	.console_close = qemu_op_console_close,
+	.screenshot = qemu_op_screenshot,
 };
-
-struct hypervisor *
-hv_qemu_create(const struct hv_env *env)
-{
-	struct qemu *hv = xcalloc(1, sizeof(*hv));
-
-	hv->base.ops = &qemu_ops;
-	hv->base.env = env;
-	hv->consoles = console_hub_create(env->loop);
-	hv->landlock = landlock_abi();
-	return &hv->base;
-}
-
-void
-hv_qemu_destroy(struct hypervisor *base)
-{
-	struct qemu *hv = (struct qemu *)base;
-
-	if (hv == NULL)
-		return;
-	accel_destroy(hv->accel);
-	console_hub_destroy(hv->consoles);
-	free(hv->program);
-	free(hv);
-}

@@ -47,6 +47,7 @@ struct machine {
 	struct timer *soon;	/* answers the ops that are due */
 	struct timer *deadline; /* of the start, or of the adoption */
 	struct timer *tick;	/* keeps the logs small */
+	struct timer *foreign;	/* starts a machine of another architecture, soon */
 
 	enum phase phase;
 	enum hv_run_state state;
@@ -60,6 +61,7 @@ struct machine {
 	struct process_watch *watch;
 	struct qmp *qmp;
 	struct oom_count oom;
+	struct qemu_tpm *tpm;	/* NULL: it has none, or it ended */
 	char generation[20];
 	off_t log_from;
 	const char *accel; /* static text */
@@ -71,6 +73,7 @@ struct machine {
 	bool tell_responsive;  /* once its state is known again */
 	uint64_t ran_ms, reset_ms;
 
+	char *display_path; /* once it was asked for */
 	struct console *console;
 	int busy;
 	bool dead;
@@ -86,6 +89,13 @@ void op_finish(struct hv_op *op, const struct err *err); /* NULL: it went well *
 /* Answers on the next turn.  err: copied; NULL: it went well. */
 void op_finish_soon(struct hv_op *op, const struct err *err);
 
+/* backend.c */
+extern const struct hv_ops qemu_ops; /* of machine.c */
+int qemu_available(struct hypervisor *base, struct err *err);
+struct json_object *qemu_info(struct hypervisor *base);
+void qemu_complete_spec(const struct hypervisor *base, struct vm_spec *spec);
+int qemu_check_spec(struct hypervisor *base, const struct vm_spec *spec, struct err *err);
+
 /* start.c */
 void qemu_op_launch(struct hv_machine *base, hv_done_fn *done, void *arg);
 /* The monitor answered first. */
@@ -93,8 +103,15 @@ void start_on_ready(struct machine *m);
 void start_fail(struct machine *m, const struct err *err); /* kills what was started */
 void start_on_exit(struct machine *m, const struct process_exit *how);
 void start_complete(struct machine *m);
+void start_foreign(void *arg); /* its struct machine */
 /* The words of a process that ended: "QEMU ended with status 1: …". */
 void exit_describe(const struct machine *m, const struct process_exit *how, struct err *err);
+
+/* tpm of the machine's life: watches it, and tells its end. */
+void machine_take_tpm(struct machine *m, struct qemu_tpm *tpm); /* taken, may be NULL */
+
+/* display.c */
+void qemu_op_screenshot(struct hv_machine *base, hv_picture_fn *done, void *arg);
 
 /* adopt.c */
 struct json_object *qemu_op_runtime(struct hv_machine *base);

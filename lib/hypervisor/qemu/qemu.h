@@ -4,9 +4,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include "lib/hypervisor/hypervisor.h"
+#include "lib/hypervisor/qemu/arch.h"
+#include "lib/hypervisor/qemu/firmware.h"
 #include "lib/model/field.h"
 
 /* What the files of the QEMU backend share.  Loop thread only, where nothing else is said. */
@@ -15,15 +18,18 @@ struct accel;
 struct console;
 struct console_hub;
 struct job;
+struct qemu_tpm;
 struct qmp;
 
 struct qemu {
 	struct hypervisor base;
-	char *program; /* path of the emulator; NULL: not installed */
+	char *programs[ARCHS]; /* paths of the emulators; NULL: not installed */
 	uint64_t found_ms; /* when all programs were there last */
 	int landlock; /* the version of this kernel's, 0: none */
 	struct accel *accel;
 	struct console_hub *consoles;
+	LIST_HEAD(, qemu_tpm) tpms_ending; /* until they are reaped */
+	char **firmware_folders;
 };
 
 /* The descriptors that the emulator starts with, and the fdsets made of some of them. */
@@ -35,10 +41,12 @@ enum qemu_fd {
 	QEMU_FD_CONSOLE_HOLD, /* the FIFO's other end, so that the emulator never sees its end */
 	QEMU_FD_IMAGE,
 	QEMU_FD_SEED,
+	QEMU_FD_CDROM,
+	QEMU_FD_FIRMWARE,
+	QEMU_FD_TPM, /* connected to the TPM's process */
 };
-enum { QEMU_SET_CONSOLE_LOG = 1, QEMU_SET_CONSOLE_IN, QEMU_SET_IMAGE, QEMU_SET_SEED };
-
-#define QEMU_MACHINE_TYPE "pc-q35-7.2"
+enum { QEMU_SET_CONSOLE_LOG = 1, QEMU_SET_CONSOLE_IN, QEMU_SET_IMAGE, QEMU_SET_SEED,
+	QEMU_SET_CDROM, QEMU_SET_FIRMWARE };
 
 /* ---- disk.c: what prepare makes ---- */
 
@@ -47,7 +55,7 @@ struct qemu_disk { /* what disk.qcow2 stands on, from <dir>/disk.json; zero: on 
 };
 int qemu_disk_read(const char *dir, struct qemu_disk *ret_disk, struct err *err);
 void qemu_disk_done(struct qemu_disk *disk);
-/* On a worker. */
+/* On a worker.  image NULL: an empty disk. */
 int qemu_disk_prepare(const char *dir, const struct hv_image *image, uint64_t size_bytes,
     struct job *job, struct err *err);
 int qemu_disk_unprepare(const char *dir, const char *run_dir, struct err *err);
@@ -60,7 +68,11 @@ struct qemu_plan {
 	const struct qemu_disk *disk;
 	const char *accel; /* "kvm" | "tcg" */
 	bool seed;
+	const struct qemu_arch *arch;
+	const struct qemu_firmware *firmware; /* NULL: the emulator's own BIOS, or none */
 };
+char *qemu_serial_path(const struct hv_config *config); /* owned; of a pipe, without its endings */
+char *qemu_display_path(const struct hv_config *config); /* owned: the socket of VNC */
 void qemu_argv_build(const struct qemu_plan *plan, struct strings *ret_argv);
 
 /* ---- launch.c: from a plan to a process ---- */
@@ -70,10 +82,40 @@ struct qemu_process {
 	int pidfd; /* owned */
 	off_t log_from; /* where qemu.log has this start's words */
 	char generation[20];
+	struct qemu_tpm *tpm; /* owned; NULL: it has none */
 };
 int qemu_launch(struct qemu *hv, const struct hv_config *config, const char *accel,
     struct qemu_process *ret_process, struct err *err);
 char *qemu_monitor_path(const struct hv_config *config); /* owned */
+/* Starts what an order says, by the launcher.  stdin is the order; fds as process_spawn has it. */
+struct launch_order;
+struct process_fd;
+int qemu_launch_order(const struct qemu *hv, const struct launch_order *order, int log_fd,
+    const struct process_fd *fds, size_t fd_count, pid_t *ret_pid, int *ret_pidfd, struct err *err);
+/* What every program of a machine may reach. */
+void qemu_launch_rights(struct launch_order *order, const struct qemu *hv, const char *program,
+    const struct hv_config *config);
+char *qemu_program_prefix(const char *program); /* owned; NULL: the system's own */
+const char *qemu_program(const struct qemu *hv, int arch); /* borrowed; NULL: not installed */
+void qemu_order_add(struct strings *list, const char *text);
+
+/* ---- tpm.c: the process that is a machine's TPM ---- */
+
+/* Why it ended; the machine goes on without one. */
+typedef void qemu_tpm_fn(void *arg, const struct process_exit *how);
+/* E_UNSUPPORTED names the package. */
+int qemu_tpm_available(struct err *err);
+/* ret_fd: the emulator's end of the connection, owned. */
+int qemu_tpm_start(const struct qemu *hv, const struct hv_config *config, const char *generation,
+    int log_fd, struct qemu_tpm **ret_tpm, int *ret_fd, struct err *err);
+/* For the runtime document; NULL: none. */
+struct json_object *qemu_tpm_runtime(struct qemu_tpm *tpm);
+/* Of a former daemon; NULL: it is gone. */
+struct qemu_tpm *qemu_tpm_adopt(const struct hv_config *config, struct json_object *runtime);
+void qemu_tpm_watch(struct qemu_tpm *tpm, struct loop *loop, qemu_tpm_fn *fn, void *arg);
+void qemu_tpm_end(struct qemu *hv, struct qemu_tpm *tpm); /* tpm: taken, may be NULL */
+void qemu_tpm_forget_all(struct qemu *hv);
+void qemu_tpm_forget(struct qemu_tpm *tpm); /* it lives on; NULL is fine */
 
 /* ---- log.c: qemu.log and console.log ---- */
 

@@ -55,6 +55,7 @@ start_fail(struct machine *m, const struct err *err)
 	if (m->choosing != NULL)
 		accel_cancel(TAKE(m->choosing));
 	timer_disarm(m->deadline);
+	timer_disarm(m->foreign);
 	m->phase = PHASE_FAILING;
 	if (m->pidfd < 0) {
 		struct hv_op *start = TAKE(m->start);
@@ -77,11 +78,14 @@ start_process(struct machine *m, struct err *err)
 		return rc;
 	m->log_from = process.log_from;
 	snprintf(m->generation, sizeof(m->generation), "%s", process.generation);
-	snprintf(m->machine_type, sizeof(m->machine_type), "%s", QEMU_MACHINE_TYPE);
+	snprintf(m->machine_type, sizeof(m->machine_type), "%s",
+	    qemu_arch_get(m->config->spec->arch)->machine);
+	machine_take_tpm(m, process.tpm);
 	m->phase = PHASE_STARTING;
 	rc = machine_attach(m, process.pid, process.pidfd, err);
 	if (rc != 0) {
 		process_signal(m->id.pid, m->pidfd, SIGKILL);
+		qemu_tpm_end(m->hv, TAKE(m->tpm));
 		machine_detach(m);
 		return rc;
 	}
@@ -203,9 +207,12 @@ console_arguments(void)
 void
 start_on_ready(struct machine *m)
 {
-	m->replies = 2;
+	bool change = qemu_arch_get(m->config->spec->arch)->console != NULL;
+
+	m->replies = 1 + change;
 	qmp_command(m->qmp, "query-status", NULL, on_status, m);
-	qmp_command(m->qmp, "chardev-change", console_arguments(), on_console, m);
+	if (change)
+		qmp_command(m->qmp, "chardev-change", console_arguments(), on_console, m);
 	m->replies += monitor_ask_usernet(m, on_usernet, m);
 }
 
@@ -232,6 +239,15 @@ on_accel(void *arg, const char *choice, const char *why, const struct err *err)
 	machine_leave(m);
 }
 
+/* Of another architecture: nothing is there to choose. */
+void
+start_foreign(void *arg)
+{
+	struct machine *m = arg;
+
+	on_accel(m, "tcg", "its architecture is not the host's", NULL);
+}
+
 void
 qemu_op_launch(struct hv_machine *base, hv_done_fn *done, void *arg)
 {
@@ -252,5 +268,8 @@ qemu_op_launch(struct hv_machine *base, hv_done_fn *done, void *arg)
 	m->retried = false;
 	m->phase = PHASE_CHOOSING;
 	m->state = HV_GONE;
-	m->choosing = accel_choose(m->hv->accel, m->config->run_dir, on_accel, m);
+	if (m->config->spec->arch == ARCH_DEFAULT || m->config->spec->arch == (int)arch_host())
+		m->choosing = accel_choose(m->hv->accel, m->config->run_dir, on_accel, m);
+	else
+		timer_arm(m->foreign, 0);
 }

@@ -14,11 +14,28 @@ struct hv_job {
 	struct hv_op *op; /* NULL: nobody waits any more */
 	struct job *job;
 	char *dir, *run_dir;
-	char *image_path, *image_format; /* NULL: remove instead of make */
+	bool remove; /* instead of making */
+	char *image_path, *image_format; /* NULL: an empty disk */
+	const char *const *folders; /* of firmware; borrowed */
+	const struct qemu_arch *arch;
+	bool uefi, secure_boot;
 	uint64_t image_bytes, disk_bytes;
 	struct err err;
 	int rc;
 };
+
+/* Chosen once, for the life of the disk. */
+static int
+prepare_firmware(struct hv_job *work)
+{
+	struct qemu_firmware firmware = { 0 };
+	int rc = firmware_find(work->folders, work->arch, work->secure_boot, &firmware, &work->err);
+
+	if (rc == 0)
+		rc = firmware_keep(work->dir, &firmware, &work->err);
+	firmware_done(&firmware);
+	return rc;
+}
 
 static void
 run(struct job *job, void *data)
@@ -26,10 +43,14 @@ run(struct job *job, void *data)
 	struct hv_job *work = data;
 	struct hv_image image = { work->image_path, work->image_format, work->image_bytes };
 
-	if (image.path != NULL)
-		work->rc = qemu_disk_prepare(work->dir, &image, work->disk_bytes, job, &work->err);
-	else
+	if (work->remove) {
 		work->rc = qemu_disk_unprepare(work->dir, work->run_dir, &work->err);
+		return;
+	}
+	work->rc = work->uefi ? prepare_firmware(work) : 0;
+	if (work->rc == 0)
+		work->rc = qemu_disk_prepare(work->dir, image.path != NULL ? &image : NULL,
+		    work->disk_bytes, job, &work->err);
 }
 
 static void
@@ -78,19 +99,19 @@ void
 qemu_op_prepare(struct hv_machine *base, const struct hv_image *image, hv_done_fn *fn, void *arg)
 {
 	struct machine *m = (struct machine *)base;
-	struct hv_job *work;
-	struct err err = ERR_INIT;
+	const struct vm_spec *spec = m->config->spec;
+	struct hv_job *work = xcalloc(1, sizeof(*work));
 
-	if (image == NULL) {
-		err_set(&err, E_PARAMS, "a machine of the backend 'qemu' needs an image");
-		op_finish_soon(op_create(m, fn, arg), &err);
-		return;
+	if (image != NULL) {
+		work->image_path = xstrdup(image->path);
+		work->image_format = xstrdup(image->format);
+		work->image_bytes = image->virtual_bytes;
 	}
-	work = xcalloc(1, sizeof(*work));
-	work->image_path = xstrdup(image->path);
-	work->image_format = xstrdup(image->format);
-	work->image_bytes = image->virtual_bytes;
-	work->disk_bytes = m->config->spec->disk_bytes;
+	work->disk_bytes = spec->disk_bytes;
+	work->folders = (const char *const *)m->hv->firmware_folders;
+	work->arch = qemu_arch_get(spec->arch);
+	work->uefi = spec->firmware.type == FIRMWARE_UEFI;
+	work->secure_boot = spec->firmware.secure_boot;
 	submit(m, work, "prepare", fn, arg);
 }
 
@@ -98,6 +119,7 @@ void
 qemu_op_unprepare(struct hv_machine *base, hv_done_fn *fn, void *arg)
 {
 	struct machine *m = (struct machine *)base;
+	struct hv_job *work;
 	struct err err = ERR_INIT;
 
 	if (m->phase != PHASE_IDLE) {
@@ -105,7 +127,9 @@ qemu_op_unprepare(struct hv_machine *base, hv_done_fn *fn, void *arg)
 		op_finish_soon(op_create(m, fn, arg), &err);
 		return;
 	}
-	submit(m, xcalloc(1, sizeof(struct hv_job)), "unprepare", fn, arg);
+	work = xcalloc(1, sizeof(*work));
+	work->remove = true;
+	submit(m, work, "unprepare", fn, arg);
 }
 
 void
