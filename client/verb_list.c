@@ -133,7 +133,8 @@ static char *
 network_shown(struct json_object *vm)
 {
 	struct json_object *network = json_member(vm, "network");
-	const char *type = json_string(network, "type"), *bridge = json_string(network, "bridge");
+	const char *type = json_string(network, "type"), *bridge = json_string(network, "bridge"),
+		   *tap = json_string(network, "tap");
 	static const struct {
 		const char *key, *label;
 	} parts[] = { { "name", "" }, { "link", "over " }, { "address", "" }, { "gateway", "by " } };
@@ -141,7 +142,8 @@ network_shown(struct json_object *vm)
 	size_t count = 0;
 
 	if (bridge != NULL)
-		return xasprintf("%s (bridge: %s)", type, bridge);
+		return xasprintf("%s (bridge: %s%s%s)", type, bridge, tap != NULL ? ", tap: " : "",
+		    tap != NULL ? tap : "");
 	sbuf_adds(&text, type != NULL ? type : "");
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		const char *value = json_string(network, parts[i].key);
@@ -159,12 +161,14 @@ ssh_shown(struct json_object *vm)
 {
 	struct json_object *ssh = json_member(vm, "ssh");
 	const char *host = json_string(ssh, "host"), *user = json_string(ssh, "user");
+	const char *source = json_string(ssh, "address_source");
 	int64_t port = json_int(ssh, "port");
 
 	if (host == NULL)
 		return NULL;
-	return xasprintf("%s@%s:%lld%s", user != NULL ? user : "vm", host,
-	    (long long)(port > 0 ? port : 22),
+	return xasprintf(strchr(host, ':') != NULL ? "%s@[%s]:%lld%s%s%s" : "%s@%s:%lld%s%s%s",
+	    user != NULL ? user : "vm", host, (long long)(port > 0 ? port : 22),
+	    source != NULL ? ", by its " : "", source != NULL ? source : "",
 	    json_flag(ssh, "reachable") ? "" : " (not reachable yet)");
 }
 

@@ -22,7 +22,7 @@ static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
 
 /* What vmmd.yaml may say, and the command line above it. */
 struct settings {
-	char *socket, *data_dir, *runtime_dir, *group, *launcher, *fetcher;
+	char *socket, *data_dir, *runtime_dir, *group, *launcher, *fetcher, *lease_files;
 	int log_level, accel;
 	uint64_t max_per_uid, start_timeout_ms, ready_timeout_ms;
 	uint64_t stall_timeout_ms, connect_timeout_ms, fetch_attempts, image_max_bytes, keep_free_bytes;
@@ -41,6 +41,7 @@ const struct field settings_fields[] = {
 	FIELD(struct settings, fetcher,     FIELD_STRING, .min = 1, .text = "path of vmm-fetch"),
 	FIELD(struct settings, log_level,   FIELD_ENUM, .words = level_words, .fallback = "info", .text = "how much is logged"),
 	FIELD(struct settings, accel,       FIELD_ENUM, .words = accel_words, .fallback = "auto", .text = "acceleration of machines"),
+	FIELD(struct settings, lease_files, FIELD_STRING, .min = 1, .text = "lease files of DHCP servers, besides the usual ones: paths or patterns, with ':' between them"),
 	FIELD(struct settings, max_per_uid, FIELD_UINT, .min = 1, .max = 4096, .fallback = "256", .text = "system daemon: connections of one user"),
 	FIELD_NAMED("start_timeout", struct settings, start_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "2min", .text = "how long a start may take"),
 	FIELD_NAMED("ready_timeout", struct settings, ready_timeout_ms, FIELD_DURATION, .min = 1000, .fallback = "5min", .text = "how long a guest may take to be reachable"),
@@ -232,6 +233,23 @@ move(char **to, char **from)
 	*to = TAKE(*from);
 }
 
+static char **
+split(const char *paths)
+{
+	char **list = xcalloc(1, sizeof(*list));
+	size_t count = 0;
+
+	while (paths != NULL && *paths != '\0') {
+		size_t len = strcspn(paths, ":");
+
+		list = xreallocarray(list, count + 2, sizeof(*list));
+		list[count++] = xstrndup(paths, len);
+		list[count] = NULL;
+		paths += len + (paths[len] == ':');
+	}
+	return list;
+}
+
 int
 config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, struct err *err)
 {
@@ -262,6 +280,7 @@ config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, s
 	c->log_level = xstrdup(level_words[s.log_level]);
 	c->accel = xstrdup(accel_words[s.accel]);
 	c->group = TAKE(s.group);
+	c->lease_files = split(s.lease_files);
 	c->launcher = s.launcher != NULL ? TAKE(s.launcher)
 					: find_program("vmm-launch", "lib/hypervisor/launcher");
 	c->fetcher = s.fetcher != NULL ? TAKE(s.fetcher) : find_program("vmm-fetch", "lib/image/fetcher");
@@ -321,6 +340,9 @@ config_destroy(struct config *c)
 	free(c->log_level);
 	free(c->accel);
 	free(c->group);
+	for (size_t i = 0; c->lease_files != NULL && c->lease_files[i] != NULL; i++)
+		free(c->lease_files[i]);
+	free(c->lease_files);
 	release_propolis(&c->propolis);
 	free(c);
 }

@@ -24,6 +24,7 @@ struct config {
 	char *log_level;
 	char *accel;	     /* auto | kvm | tcg */
 	char *group;	     /* of the system socket; NULL: ours */
+	char **lease_files;  /* patterns; ends with NULL */
 	uint64_t max_per_uid;
 	uint64_t start_timeout_ms, ready_timeout_ms;
 	uint64_t stall_timeout_ms, connect_timeout_ms; /* of transfers */

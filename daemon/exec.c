@@ -211,7 +211,10 @@ check(struct vm *vm, struct hv_facts *facts, struct err *err)
 		err_set(err, E_STATE, "machine '%s' is %s; nothing can be run in it%s", vm->spec.name,
 		    vm_state_names[vm->state],
 		    vm_is_noop(vm) ? " (backend noop has no guest)"
-		    : vm->spec.network.type == NETWORK_NONE ? " (it has no network)" : "");
+		    : vm->spec.network.type == NETWORK_NONE ? " (it has no network)"
+		    : facts->address_seen != NULL ? ": it has no address yet" : "");
+		if (facts->address_seen != NULL)
+			err_hint(err, "it is looked for; so far: %s", facts->address_seen);
 		err_object(err, vm->spec.name);
 		return E_STATE;
 	}

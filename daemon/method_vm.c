@@ -321,8 +321,12 @@ method_vm_ssh_info(struct vmmd *vmmd, struct request *request, void *args)
 		err_set(&err, E_STATE, "machine '%s' can not be reached over SSH: it %s", vm->spec.name,
 		    vm_is_noop(vm) ? "has no guest (backend noop)"
 		    : vm->spec.network.type == NETWORK_NONE ? "has no network"
-							     : "is not running");
-		err_hint(&err, "'vmctl status %s' tells its state", vm->spec.name);
+		    : facts.address_seen != NULL ? "has no address yet"
+						 : "is not running");
+		if (facts.address_seen != NULL && !vm_is_noop(vm))
+			err_hint(&err, "it is looked for; so far: %s", facts.address_seen);
+		else
+			err_hint(&err, "'vmctl status %s' tells its state", vm->spec.name);
 		err_object(&err, vm->spec.name);
 		request_fail(request, &err);
 		return;

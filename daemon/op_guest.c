@@ -389,6 +389,18 @@ static void
 unreachable(struct operation *op, struct err *err)
 {
 	CLEANUP_FREE char *last = console_last_line(op->vm);
+	struct hv_facts facts = { 0 };
+
+	op->vm->hv->ops->facts(op->vm->hv, &facts);
+	if (facts.ssh_host == NULL && facts.address_seen != NULL) {
+		err_set(err, E_TIMEOUT, "machine '%s' had no address in time; seen: %s%s%s%s",
+		    op->vm_name, facts.address_seen,
+		    last != NULL ? "; its console's last line: '" : "", last != NULL ? last : "",
+		    last != NULL ? "'" : "");
+		err_hint(err, "is there a DHCP server on the bridge '%s', and does the guest ask it?",
+		    op->vm->spec.network.bridge);
+		return;
+	}
 
 	err_set(err, E_TIMEOUT, "machine '%s' did not answer on its SSH port in time%s%s%s",
 	    op->vm_name, last != NULL ? "; its console's last line: '" : "",

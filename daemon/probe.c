@@ -4,9 +4,9 @@
  * holds it; so several attempts overlap, each is short-lived, and only a banner counts. */
 #include "daemon/probe.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
+#include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,7 +27,8 @@ struct attempt {
 
 struct probe {
 	struct loop *loop;
-	struct sockaddr_in address;
+	struct sockaddr_storage address;
+	socklen_t address_len;
 	struct attempt attempts[ATTEMPTS];
 	struct timer *timer;
 	uint64_t last_ms; /* when the newest attempt began */
@@ -67,10 +68,10 @@ on_ready(void *arg, unsigned events)
 static void
 attempt_begin(struct probe *probe, struct attempt *a)
 {
-	a->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	a->fd = socket(probe->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (a->fd < 0)
 		return;
-	if (connect(a->fd, (struct sockaddr *)&probe->address, sizeof(probe->address)) < 0 &&
+	if (connect(a->fd, (struct sockaddr *)&probe->address, probe->address_len) < 0 &&
 	    errno != EINPROGRESS) {
 		close(a->fd);
 		a->fd = -1;
@@ -108,15 +109,20 @@ struct probe *
 probe_create(struct loop *loop, const char *host, uint16_t port, void (*on_banner)(void *arg),
     void *arg)
 {
-	struct probe *probe = xcalloc(1, sizeof(*probe));
+	const struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+		.ai_socktype = SOCK_STREAM };
+	struct probe *probe;
+	struct addrinfo *found = NULL;
+	char service[8];
 
-	probe->loop = loop;
-	probe->address.sin_family = AF_INET;
-	probe->address.sin_port = htons(port);
-	if (inet_pton(AF_INET, host, &probe->address.sin_addr) != 1) {
-		free(probe);
+	snprintf(service, sizeof(service), "%u", port);
+	if (getaddrinfo(host, service, &hints, &found) != 0)
 		return NULL;
-	}
+	probe = xcalloc(1, sizeof(*probe));
+	probe->loop = loop;
+	memcpy(&probe->address, found->ai_addr, found->ai_addrlen);
+	probe->address_len = found->ai_addrlen;
+	freeaddrinfo(found);
 	for (size_t i = 0; i < ATTEMPTS; i++) {
 		probe->attempts[i].probe = probe;
 		probe->attempts[i].fd = -1;

@@ -262,6 +262,7 @@ vm_free(struct vm *vm)
 	while ((w = TAILQ_FIRST(&vm->watchers)) != NULL)
 		TAILQ_REMOVE(&vm->watchers, w, link);
 	probe_destroy(vm->probe);
+	free(vm->probed_host);
 	console_destroy(vm->console);
 	if (vm->hv != NULL)
 		vm->hv->ops->close(vm->hv);

@@ -83,6 +83,7 @@ struct vm {
 	char *end_error;       /* why the last of those failed; NULL: none did */
 	struct operation *op;  /* the one that runs on it */
 	struct probe *probe;
+	char *probed_host;     /* where the banner was, or is, looked for; NULL: nowhere */
 	uint64_t probe_began_ms; /* monotonic: when its processors began; 0 after adoption */
 	struct console *console;
 	TAILQ_HEAD(, vm_watcher) watchers;

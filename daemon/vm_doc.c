@@ -209,6 +209,7 @@ ssh_row(const struct vm *vm, const struct hv_facts *facts)
 	json_add_string(ssh, "host", facts->ssh_host);
 	if (facts->ssh_port != 0)
 		json_add_int(ssh, "port", facts->ssh_port);
+	json_add_string(ssh, "address_source", facts->address_source);
 	json_add_string(ssh, "user", vm_spec_user(&vm->spec));
 	json_add_bool(ssh, "reachable", vm->reachable);
 	if (vm->host_key != NULL)
@@ -229,12 +230,13 @@ provision_row(const struct vm *vm)
 }
 
 static json_object *
-network_row(const struct vm *vm)
+network_row(const struct vm *vm, const struct hv_facts *facts)
 {
 	json_object *row = json_object_new_object(), *dns = json_object_new_array();
 
 	json_add_string(row, "type", network_names[vm->spec.network.type]);
 	json_add_string(row, "bridge", vm->spec.network.bridge);
+	json_add_string(row, "tap", facts->tap);
 	json_add_string(row, "name", vm->spec.network.name);
 	json_add_string(row, "link", vm->spec.network.link);
 	json_add_string(row, "address", vm->spec.network.address);
@@ -316,7 +318,7 @@ vm_row_json(struct vm *vm)
 	json_add_int(row, "vcpus", (int64_t)vm->spec.vcpus);
 	json_add_int(row, "memory_mib", (int64_t)(vm->spec.memory_bytes >> 20));
 	json_add_int(row, "disk_bytes", (int64_t)disk_bytes(vm));
-	json_object_object_add(row, "network", network_row(vm));
+	json_object_object_add(row, "network", network_row(vm, &facts));
 	json_object_object_add(row, "ports", ports_rows(vm, &facts));
 	json_add_string(row, "mac", vm->spec.network.type != NETWORK_NONE ? vm->mac : NULL);
 	if (facts.pid != 0)

@@ -132,6 +132,22 @@ set_responsive(struct vm *vm, bool responsive)
 	vm_save(vm);
 }
 
+/* Where it is known from may change alone: then whoever answered there still does. */
+static void
+on_address(struct vm *vm)
+{
+	struct hv_facts facts = { 0 };
+	json_object *data = json_object_new_object();
+
+	vm->hv->ops->facts(vm->hv, &facts);
+	json_add_string(data, "address", facts.ssh_host);
+	json_add_string(data, "source", facts.address_source);
+	vm_tell(vm, "address", data);
+	if (vm->state == VM_RUNNING && !str_eq(facts.ssh_host, vm->probed_host))
+		vm_begin_probe(vm);
+	vm_changed(vm);
+}
+
 static void
 on_hv_event(void *arg, const struct hv_event *ev)
 {
@@ -181,9 +197,7 @@ on_hv_event(void *arg, const struct hv_event *ev)
 		}
 		break;
 	case HV_EV_ADDRESS:
-		if (vm->state == VM_RUNNING)
-			vm_begin_probe(vm);
-		vm_changed(vm);
+		on_address(vm);
 		break;
 	case HV_EV_NOTICE:
 		data = json_object_new_object();
@@ -285,6 +299,7 @@ vm_begin_probe(struct vm *vm)
 	if (vm->hv == NULL)
 		return;
 	vm->hv->ops->facts(vm->hv, &facts);
+	vm_set_string(&vm->probed_host, facts.ssh_host);
 	if (facts.ssh_host == NULL || facts.ssh_port == 0)
 		return;
 	vm->probe = probe_create(vm->vmmd->loop, facts.ssh_host, facts.ssh_port, on_banner, vm);

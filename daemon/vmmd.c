@@ -304,7 +304,8 @@ build(struct vmmd *vmmd, struct err *err)
 	vmmd->hv_env = xcalloc(1, sizeof(*vmmd->hv_env));
 	*vmmd->hv_env = (struct hv_env){ .loop = vmmd->loop, .pool = vmmd->disk_pool,
 		.launcher = vmmd->config->launcher, .accel = vmmd->config->accel, .qemu_uid = -1,
-		.qemu_gid = -1, .propolis = &vmmd->config->propolis };
+		.qemu_gid = -1, .lease_patterns = (const char *const *)vmmd->config->lease_files,
+		.propolis = &vmmd->config->propolis };
 	vmmd->router = hv_router_create(vmmd->hv_env);
 	image_store_on_removed(vmmd->images, on_image_removed, vmmd);
 	vmmd->events = events_create(vmmd);

@@ -4,6 +4,7 @@
 static const char *const state_words[] = { "preparing", "prepared", "starting", "running",
 	"suspended", "stopping", "stopped", "failed", "destroyed", NULL };
 static const char *const wanted_words[] = { "down", "up", NULL };
+static const char *const address_source_words[] = { "agent", "lease", "neighbour", NULL };
 static const char *const host_key_words[] = { "injected", "learnt", NULL };
 static const char *const cloud_init_words[] = { "running", "done", "degraded", "error", "disabled",
 	"absent", NULL };
@@ -21,6 +22,7 @@ static const char *const mode_words[] = { "user", "system", NULL };
 static const struct result_row network_rows[] = {
 	ROW("type",   STRING, "how the machine is connected", .words = network_names),
 	ROW("bridge", STRING, "tap: the host's bridge", MAYBE),
+	ROW("tap",     STRING, "while it runs: the host's end of it", MAYBE),
 	ROW("name",   STRING, "vnic: what the VNIC is called", MAYBE),
 	ROW("link",   STRING, "vnic: the host's link that it is over", MAYBE),
 	ROW("address", STRING, "vnic: the guest's own address", MAYBE),
@@ -47,6 +49,7 @@ static const struct result_row image_name_rows[] = {
 static const struct result_row ssh_rows[] = {
 	ROW("host",      STRING,  "where its SSH port is reached from here", MAYBE),
 	ROW("port",      INTEGER, "the port there", MAYBE),
+	ROW("address_source", STRING, "an address that was found: by the guest's agent, a DHCP lease, or the neighbour table", MAYBE, .words = address_source_words),
 	ROW("user",      STRING,  "who to log in as"),
 	ROW("reachable", BOOLEAN, "a login has worked since the start"),
 	ROW("host_key",  STRING,  "injected by us, or learnt at the first login", MAYBE, .words = host_key_words),

@@ -59,6 +59,7 @@ struct hv_env { /* borrowed for the router's life */
 	struct worker_pool *pool;
 	const char *launcher; /* path of the program that starts machines (vmm-launch) */
 	const char *accel;    /* "auto", "kvm" or "tcg" */
+	const char *const *lease_patterns; /* files of DHCP servers, besides the usual; NULL ends */
 	int qemu_uid, qemu_gid; /* -1: keep ours */
 	const struct hv_propolis_config *propolis;
 };
@@ -106,7 +107,7 @@ enum hv_event_kind {
 	HV_EV_UNRESPONSIVE, /* alive, but the monitor does not answer */
 	HV_EV_RESPONSIVE,
 	HV_EV_NOTICE,	    /* something worth telling: `detail` */
-	HV_EV_ADDRESS,	    /* facts.ssh_host became known, or changed */
+	HV_EV_ADDRESS,	    /* facts.ssh_host or address_source became known, or changed */
 };
 
 struct hv_event { /* borrowed for the call */
@@ -141,6 +142,9 @@ struct hv_facts { /* strings borrowed until the next call on the machine; NULL o
 	pid_t pid;
 	const char *ssh_host;
 	uint16_t ssh_port;
+	const char *address_source; /* of an address that was found: "agent", "lease", "neighbour" */
+	const char *address_seen;   /* while it is not: what there was, for people */
+	const char *tap;	    /* the host's end of its network */
 	const char *accel;	 /* "kvm", "tcg" */
 	const char *version;	 /* of the hypervisor */
 	const char *machine_type;

@@ -215,6 +215,9 @@ network_check(const struct network_spec *net, network_problem_fn *report, void *
 		if (rows[i].given && net->type != (int)rows[i].type)
 			problem(&c, rows[i].path, text, NULL);
 	}
+	if (net->type == NETWORK_TAP && net->bridge == NULL)
+		problem(&c, "network.bridge", "is missing",
+		    "a tap is on a bridge of the host: {type: tap, bridge: br0}");
 	if (net->type != NETWORK_VNIC)
 		return;
 	check_link(&c, "network.name", net->name);

@@ -17,6 +17,15 @@ struct launch_file { /* opened before the privileges go: the program needs no ri
 	uint64_t to; /* the descriptor's number in the program */
 };
 
+struct launch_tap { /* a guest's way onto a bridge, made before the privileges go */
+	bool present;
+	char *bridge;
+	char *name;   /* of a tap of our own */
+	char *helper; /* who makes it for us; NULL: we may ourselves */
+	uint64_t to;  /* the descriptor's number in the program */
+	uint64_t vhost_to; /* of /dev/vhost-net; 0: without */
+};
+
 struct launch_order {
 	struct strings argv;
 	struct env env;		/* all that the program sees */
@@ -24,6 +33,7 @@ struct launch_order {
 	char *record;		/* the file that tells who was started, for a vmmd that forgot */
 	char *generation;	/* goes into the record */
 	struct objects files;	/* struct launch_file */
+	struct objects taps;	/* struct launch_tap */
 	bool drop;		/* become the uid and gid below */
 	uint64_t uid, gid;
 	struct strings own;	/* given to them before, where they exist */

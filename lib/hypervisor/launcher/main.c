@@ -22,6 +22,7 @@
 #include "lib/base/process.h"
 #include "lib/base/str.h"
 #include "lib/hypervisor/launcher/launcher.h"
+#include "lib/net/tap.h"
 
 enum { EXIT_LAUNCH = 126, ORDER_MAX = 1 << 20, LOCK_SECONDS = 10 };
 
@@ -61,9 +62,10 @@ limit_self(struct err *err)
 	return 0;
 }
 
-/* Durable before the program runs: a vmmd that crashed before its commit finds it by this. */
+/* Durable before the program runs: a vmmd that crashed before its commit finds it by this.
+ * taps: the names of those that were made. */
 static int
-write_record(const struct launch_order *order, struct err *err)
+write_record(const struct launch_order *order, struct json_object *taps, struct err *err)
 {
 	struct json_object *doc;
 	struct process_id id;
@@ -77,6 +79,7 @@ write_record(const struct launch_order *order, struct err *err)
 	json_object_object_add(doc, "start_time", json_object_new_int64((int64_t)id.start_time));
 	json_object_object_add(doc, "boot_id", json_object_new_string(id.boot_id));
 	json_object_object_add(doc, "generation", json_object_new_string(order->generation));
+	json_object_object_add(doc, "taps", json_object_get(taps));
 	text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
 	rc = fs_write(order->record, text, strlen(text), 0600, err);
 	json_object_put(doc);
@@ -100,6 +103,18 @@ await_lock(const struct launch_order *order, struct err *err)
 	return 0;
 }
 
+/* Its number in the program is its own: dup2 leaves it open there. */
+static int
+pass_fd(int fd, uint64_t to, const char *name, struct err *err)
+{
+	if (fd == (int)to)
+		return fcntl(fd, F_SETFD, 0) == 0 ? 0 : err_errno(err, E_IO, errno, "can not pass '%s'", name);
+	if (dup2(fd, (int)to) < 0)
+		return err_errno(err, E_IO, errno, "can not pass '%s'", name);
+	close(fd);
+	return 0;
+}
+
 static int
 open_files(const struct launch_order *order, struct err *err)
 {
@@ -110,11 +125,45 @@ open_files(const struct launch_order *order, struct err *err)
 
 		if (fd < 0)
 			return err_errno(err, E_IO, errno, "can not open '%s'", files[i].path);
-		if (fd == (int)files[i].to)
-			continue;
-		if (dup2(fd, (int)files[i].to) < 0)
-			return err_errno(err, E_IO, errno, "can not pass '%s'", files[i].path);
-		close(fd);
+		if (pass_fd(fd, files[i].to, files[i].path, err) != 0)
+			return E_IO;
+	}
+	return 0;
+}
+
+static int
+make_tap(const struct launch_tap *tap, char ret_name[TAP_NAME_MAX], struct err *err)
+{
+	int fd, rc;
+
+	if (tap->helper != NULL)
+		rc = tap_from_helper(tap->helper, tap->bridge, &fd, err);
+	else
+		rc = tap_create(tap->name, tap->bridge, &fd, err);
+	if (rc == 0)
+		rc = tap_verify(fd, tap->bridge, ret_name, err);
+	if (rc == 0)
+		rc = pass_fd(fd, tap->to, ret_name, err);
+	if (rc != 0 || tap->vhost_to == 0)
+		return rc;
+	fd = open("/dev/vhost-net", O_RDWR);
+	if (fd < 0)
+		return err_errno(err, E_IO, errno, "can not open '/dev/vhost-net'");
+	return pass_fd(fd, tap->vhost_to, "/dev/vhost-net", err);
+}
+
+static int
+make_taps(const struct launch_order *order, struct json_object *names, struct err *err)
+{
+	const struct launch_tap *taps = order->taps.items;
+	char name[TAP_NAME_MAX];
+
+	for (size_t i = 0; i < order->taps.count; i++) {
+		int rc = make_tap(&taps[i], name, err);
+
+		if (rc != 0)
+			return rc;
+		json_object_array_add(names, json_object_new_string(name));
 	}
 	return 0;
 }
@@ -178,6 +227,7 @@ int
 main(void)
 {
 	struct launch_order order = { 0 };
+	struct json_object *taps = json_object_new_array();
 	struct err err = ERR_INIT;
 	int rc;
 
@@ -191,7 +241,9 @@ main(void)
 	if (rc == 0)
 		rc = open_files(&order, &err);
 	if (rc == 0)
-		rc = write_record(&order, &err);
+		rc = make_taps(&order, taps, &err);
+	if (rc == 0)
+		rc = write_record(&order, taps, &err);
 	if (rc == 0)
 		rc = drop_user(&order, &err);
 	if (rc == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -204,6 +256,9 @@ main(void)
 	if (rc == 0)
 		execute(&order, &err);
 	fprintf(stderr, "vmm-launch: %s\n", err.msg);
+	if (err.hint[0] != '\0')
+		fprintf(stderr, "vmm-launch: %s\n", err.hint);
+	json_object_put(taps);
 	fields_release(launch_order_fields, &order);
 	return EXIT_LAUNCH;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/base/fs.h"
+#include "lib/base/json.h"
 #include "lib/base/loop.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -97,6 +98,20 @@ adopt_record_lives(const struct hv_config *config, pid_t *ret_pid)
 	fields_release(runtime_fields, &row);
 	json_object_put(doc);
 	return lives;
+}
+
+void
+adopt_record_tap(struct machine *m)
+{
+	CLEANUP_JSON json_object *doc = read_record(m->config);
+	json_object *taps = NULL, *first = NULL;
+
+	m->tap[0] = '\0';
+	if (json_object_is_type(doc, json_type_object) &&
+	    json_object_object_get_ex(doc, "taps", &taps) && json_object_is_type(taps, json_type_array))
+		first = json_object_array_get_idx(taps, 0);
+	if (json_object_is_type(first, json_type_string))
+		snprintf(m->tap, sizeof(m->tap), "%s", json_object_get_string(first));
 }
 
 /* ---- its monitor ---- */

@@ -320,20 +320,16 @@ add_display(struct strings *argv, const struct qemu_plan *plan)
 		    object("bus", TEXT, "usb.0", NULL));
 }
 
-static void
-add_network(struct strings *argv, const struct qemu_plan *plan)
+static json_object *
+user_netdev(const struct qemu_plan *plan)
 {
-	const struct network_spec *network = &plan->config->spec->network;
 	const struct strings *ports = &plan->config->spec->ports;
 	struct port port = { .host = "127.0.0.1",
 		.guest_port = vm_spec_ssh_port(plan->config->spec) };
+	json_object *netdev = object("type", TEXT, "user", "id", TEXT, "net0", NULL);
+	json_object *forwards = json_object_new_array();
 	char rule[PORT_TEXT_MAX];
-	json_object *netdev, *forwards;
 
-	if (network->present && network->type != NETWORK_USER)
-		return;
-	netdev = object("type", TEXT, "user", "id", TEXT, "net0", NULL);
-	forwards = json_object_new_array();
 	/* Port 0: the kernel chooses a free one, and nobody else can have it meanwhile. */
 	json_object_array_add(forwards, object("str", TEXT, forward_rule(&port, rule), NULL));
 	for (size_t i = 0; i < ports->count; i++)
@@ -341,7 +337,34 @@ add_network(struct strings *argv, const struct qemu_plan *plan)
 			json_object_array_add(forwards,
 			    object("str", TEXT, forward_rule(&port, rule), NULL));
 	json_object_object_add(netdev, "hostfwd", forwards);
-	add_json(argv, "-netdev", netdev);
+	return netdev;
+}
+
+/* The launcher made it, and it is on its bridge. */
+static json_object *
+tap_netdev(const struct qemu_plan *plan)
+{
+	CLEANUP_FREE char *fd = xasprintf("%d", QEMU_FD_TAP), *vhost = xasprintf("%d", QEMU_FD_VHOST);
+	json_object *netdev = object("type", TEXT, "tap", "id", TEXT, "net0", "fd", TEXT, fd, NULL);
+
+	if (plan->vhost) {
+		json_object_object_add(netdev, "vhost", json_object_new_boolean(true));
+		json_object_object_add(netdev, "vhostfd", json_object_new_string(vhost));
+	}
+	return netdev;
+}
+
+static void
+add_network(struct strings *argv, const struct qemu_plan *plan)
+{
+	const struct network_spec *network = &plan->config->spec->network;
+
+	if (!network->present || network->type == NETWORK_USER)
+		add_json(argv, "-netdev", user_netdev(plan));
+	else if (network->type == NETWORK_TAP)
+		add_json(argv, "-netdev", tap_netdev(plan));
+	else
+		return;
 	add_device(argv, "virtio-net-pci", "nic0", "0x3",
 	    object("netdev", TEXT, "net0", "mac", TEXT, plan->config->mac, "romfile", TEXT, "", NULL));
 }

@@ -189,6 +189,8 @@ qemu_check_spec(struct hypervisor *base, const struct vm_spec *spec, struct err 
 	if (rc == 0)
 		rc = check_ports(spec, err);
 	if (rc == 0)
+		rc = nic_check_spec(spec, err);
+	if (rc == 0)
 		rc = check_firmware(hv, spec, err);
 	if (rc == 0 && spec->firmware.tpm)
 		rc = qemu_tpm_available(err);

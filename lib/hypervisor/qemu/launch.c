@@ -21,6 +21,7 @@
 #include "lib/base/str.h"
 #include "lib/hypervisor/launcher/launcher.h"
 #include "lib/hypervisor/qemu/qemu.h"
+#include "lib/net/tap.h"
 
 static const char *const readable[] = { "/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/hosts",
 	"/etc/ld.so.cache", "/etc/localtime", "/etc/resolv.conf", "/proc", "/sys/devices/system" };
@@ -274,17 +275,48 @@ make_files(const struct hv_config *config, struct err *err)
 	return rc == 0 ? make_display(config, err) : rc;
 }
 
+/* Looked at again: much may have changed since the machine was made. */
+static int
+add_tap(struct launch_order *order, const struct hv_config *config, bool *ret_vhost,
+    struct err *err)
+{
+	const struct network_spec *network = &config->spec->network;
+	CLEANUP_FD int vhost = -1;
+	char name[TAP_NAME_MAX];
+	struct launch_tap *tap;
+	int rc;
+
+	if (!network->present || network->type != NETWORK_TAP)
+		return 0;
+	rc = tap_check(network->bridge, err);
+	if (rc != 0)
+		return rc;
+	vhost = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+	tap_name(config->id, 0, name);
+	tap = xcalloc(1, sizeof(*tap));
+	*tap = (struct launch_tap){ .present = true, .bridge = xstrdup(network->bridge),
+		.name = xstrdup(name), .to = QEMU_FD_TAP, .vhost_to = vhost >= 0 ? QEMU_FD_VHOST : 0 };
+	if (!tap_privileged())
+		tap->helper = xstrdup(tap_helper_path());
+	order->taps.items = tap;
+	order->taps.count = 1;
+	*ret_vhost = vhost >= 0;
+	return 0;
+}
+
 static int
 make_order(const struct qemu *hv, const struct hv_config *config, const char *accel,
     const char *generation, struct launch_order *order, struct err *err)
 {
 	CLEANUP_FREE char *seed = fs_join(config->dir, "seed.iso");
-	struct qemu_disk disk;
+	struct qemu_disk disk = { 0 };
 	struct qemu_firmware firmware = { 0 };
 	struct qemu_plan plan = { .config = config, .disk = &disk, .accel = accel,
 		.seed = fs_exists(seed), .arch = qemu_arch_get(config->spec->arch) };
-	int rc = qemu_disk_read(config->dir, &disk, err);
+	int rc = add_tap(order, config, &plan.vhost, err);
 
+	if (rc == 0)
+		rc = qemu_disk_read(config->dir, &disk, err);
 	if (rc == 0 && config->spec->firmware.type == FIRMWARE_UEFI) {
 		rc = firmware_kept(config->dir, plan.arch, &firmware, err);
 		plan.firmware = &firmware;

@@ -187,6 +187,7 @@ machine_detach(struct machine *m)
 		close(TAKE_FD(m->pidfd));
 	m->id = (struct process_id){ 0 };
 	forward_forget(m);
+	nic_end(m);
 	m->tell_responsive = false;
 	oom_done(&m->oom);
 	console_forget_input(m->console);
@@ -213,6 +214,7 @@ machine_alive(struct machine *m)
 	m->phase = PHASE_ALIVE;
 	timer_disarm(m->deadline);
 	timer_arm(m->tick, TICK_MS);
+	nic_begin(m);
 }
 
 /* ---- open and close ---- */
@@ -424,6 +426,7 @@ qemu_op_facts(struct hv_machine *base, struct hv_facts *ret_facts)
 	ret_facts->ssh_port = m->ssh_port;
 	ret_facts->forwards = m->forwards;
 	ret_facts->forward_count = m->forward_count;
+	nic_facts(m, ret_facts);
 	ret_facts->accel = m->accel;
 	ret_facts->version = m->version[0] != '\0' ? m->version : NULL;
 	if (m->config->spec->display != DISPLAY_NONE) {
@@ -472,7 +475,7 @@ qemu_op_console_close(struct hv_machine *base)
 
 const struct hv_ops qemu_ops = {
 	.backend = BACKEND_QEMU,
-	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_CONSOLE | HV_CAN_SSH |
+	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_TAP | HV_CAN_CONSOLE | HV_CAN_SSH |
 	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT | HV_CAN_UEFI | HV_CAN_SECURE_BOOT |
 	    HV_CAN_TPM | HV_CAN_ARCH | HV_CAN_KERNEL | HV_CAN_CDROM | HV_CAN_DISPLAY |
 	    HV_CAN_FORWARD,

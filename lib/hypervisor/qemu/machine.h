@@ -7,6 +7,7 @@
 #include "lib/hypervisor/qemu/qemu.h"
 #include "lib/hypervisor/qemu/qmp.h"
 
+struct address_seek;
 struct json_object;
 struct timer;
 
@@ -69,6 +70,8 @@ struct machine {
 	uint16_t ssh_port;
 	struct port *forwards; /* owned; by "info usernet", that of SSH among them */
 	size_t forward_count;
+	struct address_seek *seek; /* NULL: its port is forwarded, or it has none */
+	char tap[16];		   /* the host's end of its network; "": none */
 	bool retried;	       /* after a failure of kvm */
 	bool tell_responsive;  /* once its state is known again */
 	uint64_t ran_ms, reset_ms;
@@ -121,6 +124,8 @@ void adopt_on_ready(struct machine *m);
 void adopt_on_deadline(struct machine *m);
 /* Whether the process of <dir>/launch.json lives. */
 bool adopt_record_lives(const struct hv_config *config, pid_t *ret_pid);
+/* What the launcher noted of the tap that it made. */
+void adopt_record_tap(struct machine *m);
 
 /* monitor.c */
 extern const struct qmp_handler machine_qmp_handler;
@@ -143,6 +148,14 @@ uint16_t forward_ssh_port(const struct port *forwards, size_t count, const struc
     uint16_t known);
 /* "tcp:127.0.0.1:8080-:80", as -netdev and hostfwd_add take it; text: PORT_TEXT_MAX bytes. */
 const char *forward_rule(const struct port *port, char *text);
+
+/* nic.c: the address of a guest on a bridge */
+void nic_begin(struct machine *m); /* seeks it, of a machine that has a tap */
+void nic_end(struct machine *m);
+void nic_facts(const struct machine *m, struct hv_facts *facts);
+/* The guest opened or closed a port of virtio-serial. */
+void nic_port_changed(struct machine *m, const char *id, bool open);
+int nic_check_spec(const struct vm_spec *spec, struct err *err);
 
 /* machine.c */
 /* NULL: the call was answered, for there is nobody to ask. */

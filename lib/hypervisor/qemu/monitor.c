@@ -235,6 +235,12 @@ event_block_error(struct machine *m, json_object *data)
 	    detail);
 }
 
+static void
+event_port(struct machine *m, json_object *data)
+{
+	nic_port_changed(m, word(data, "id"), json_object_get_boolean(member(data, "open")));
+}
+
 /* clang-format off */
 static const struct {
 	const char *name;
@@ -246,6 +252,7 @@ static const struct {
 	{ "RESUME",         event_resume },
 	{ "SHUTDOWN",       event_shutdown },
 	{ "STOP",           event_stop },
+	{ "VSERPORT_CHANGE", event_port },
 };
 /* clang-format on */
 

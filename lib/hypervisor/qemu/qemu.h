@@ -44,6 +44,8 @@ enum qemu_fd {
 	QEMU_FD_CDROM,
 	QEMU_FD_FIRMWARE,
 	QEMU_FD_TPM, /* connected to the TPM's process */
+	QEMU_FD_TAP,
+	QEMU_FD_VHOST,
 };
 enum { QEMU_SET_CONSOLE_LOG = 1, QEMU_SET_CONSOLE_IN, QEMU_SET_IMAGE, QEMU_SET_SEED,
 	QEMU_SET_CDROM, QEMU_SET_FIRMWARE };
@@ -70,6 +72,7 @@ struct qemu_plan {
 	bool seed;
 	const struct qemu_arch *arch;
 	const struct qemu_firmware *firmware; /* NULL: the emulator's own BIOS, or none */
+	bool vhost; /* a tap has /dev/vhost-net beside it */
 };
 char *qemu_serial_path(const struct hv_config *config); /* owned; of a pipe, without its endings */
 char *qemu_display_path(const struct hv_config *config); /* owned: the socket of VNC */
