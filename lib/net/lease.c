@@ -122,6 +122,7 @@ scan_networkd(const struct scan *s, json_object *doc)
 		struct net_addr a = { .family = AF_INET };
 		unsigned char mac[NET_MAC_LEN];
 		char mac_text[18], text[NET_TEXT_MAX];
+		int64_t ends_us;
 
 		if (!json_object_is_type(row, json_type_object) ||
 		    !bytes_of(row, "HardwareAddress", mac, sizeof(mac)) ||
@@ -129,7 +130,8 @@ scan_networkd(const struct scan *s, json_object *doc)
 			continue;
 		net_mac_text(mac, mac_text);
 		net_addr_text(&a, NULL, text);
-		take(s, mac_text, text, json_int(row, "ExpirationRealtimeUSec") / 1000000);
+		ends_us = json_int(row, "ExpirationRealtimeUSec");
+		take(s, mac_text, text, ends_us == 0 ? 0 : ends_us / 1000000 + 1);
 	}
 }
 

@@ -79,7 +79,8 @@ write_record(const struct launch_order *order, struct json_object *taps, struct 
 	json_object_object_add(doc, "start_time", json_object_new_int64((int64_t)id.start_time));
 	json_object_object_add(doc, "boot_id", json_object_new_string(id.boot_id));
 	json_object_object_add(doc, "generation", json_object_new_string(order->generation));
-	json_object_object_add(doc, "taps", json_object_get(taps));
+	if (json_object_array_length(taps) > 0)
+		json_object_object_add(doc, "taps", json_object_get(taps));
 	text = json_object_to_json_string_ext(doc, JSON_C_TO_STRING_PLAIN);
 	rc = fs_write(order->record, text, strlen(text), 0600, err);
 	json_object_put(doc);

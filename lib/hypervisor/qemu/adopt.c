@@ -20,6 +20,7 @@ struct runtime {
 	uint64_t pid, start_time, exe_dev, exe_ino, log_from, ssh_port;
 	char *boot_id, *generation, *accel, *machine_type;
 	struct json_object *tpm;
+	struct strings taps;
 };
 
 /* clang-format off */
@@ -35,6 +36,7 @@ static const struct field runtime_fields[] = {
 	FIELD(struct runtime, accel,        FIELD_STRING, .text = "the accelerator"),
 	FIELD(struct runtime, machine_type, FIELD_STRING, .text = "the machine type"),
 	FIELD(struct runtime, tpm,          FIELD_JSON,   .text = "the TPM's process"),
+	FIELD(struct runtime, taps,         FIELD_STRINGS, .text = "the host's ends of its networks"),
 	FIELD_END
 };
 /* clang-format on */
