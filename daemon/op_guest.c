@@ -33,6 +33,7 @@ struct guest_data {
 	struct operation *op;
 	struct guest_args args;
 	struct step_wait wait;
+	uint64_t address_began_ms; /* 0: it is not waited for */
 	/* the worker's copies */
 	struct job *job;
 	struct vm_spec spec;
@@ -369,11 +370,35 @@ guest_job(struct job *job, void *data)
 
 /* ---- step: boot ---- */
 
+/* The wait for an address of somebody else's giving has a name and a time of its own. */
+static void
+tell_address(struct operation *op)
+{
+	struct guest_data *d = op->data;
+	struct hv_facts facts = { 0 };
+	uint64_t ms;
+
+	op->vm->hv->ops->facts(op->vm->hv, &facts);
+	if (facts.address_seen == NULL)
+		return;
+	if (facts.ssh_host == NULL && d->address_began_ms == 0) {
+		d->address_began_ms = clock_ms();
+		op_subphase(op, "address", "start", facts.address_seen, 0);
+	} else if (facts.ssh_host != NULL && d->address_began_ms != 0) {
+		ms = clock_ms() - d->address_began_ms;
+		d->address_began_ms = 0;
+		op_subphase(op, "address", "done", facts.ssh_host, ms);
+		vm_phase(op->vm, "address", ms);
+	}
+}
+
 static int
 is_reachable(struct operation *op, struct err *err)
 {
 	struct vm *vm = op->vm;
 
+	if (vm->state == VM_RUNNING)
+		tell_address(op);
 	if (vm->reachable)
 		return 1;
 	if (vm->state == VM_RUNNING)

@@ -85,11 +85,13 @@ tap_check(const char *bridge, struct err *err)
 	if (rc != 0)
 		return rc;
 	if (!tap_privileged())
-		return tap_check_helper(tap_helper_path(), "/etc/qemu/bridge.conf", bridge, err);
-	if (access("/dev/net/tun", R_OK | W_OK) == 0)
-		return 0;
+		rc = tap_check_helper(tap_helper_path(), "/etc/qemu/bridge.conf", bridge, err);
+	/* The helper opens it as the user that we are. */
+	if (rc != 0 || access("/dev/net/tun", R_OK | W_OK) == 0)
+		return rc;
 	err_errno(err, E_UNSUPPORTED, errno, "can not open '/dev/net/tun'");
-	err_hint(err, "'sudo modprobe tun' makes it where the kernel has it as a module");
+	err_hint(err, errno == EACCES ? "sudo chmod 666 /dev/net/tun"
+				      : "sudo modprobe tun, where the kernel has it as a module");
 	return E_UNSUPPORTED;
 }
 
@@ -170,7 +172,7 @@ tap_from_helper(const char *helper, const char *bridge, int *ret_fd, struct err 
 	CLEANUP_FREE char *number = xasprintf("--fd=%d", HELPER_FD);
 	const char *const argv[] = { helper, "--use-vnet", number, br, NULL };
 	struct timeval patience = { .tv_sec = HELPER_PATIENCE_S };
-	struct process_exit how = { 0 };
+	struct process_exit how;
 	struct process_spec spec = { .argv = argv, .envp = env, .cwd = "/", .stdin_fd = -1,
 		.stdout_fd = -1, .stderr_fd = STDERR_FILENO, .fd_count = 1 };
 	struct process_fd pass;
@@ -195,8 +197,7 @@ tap_from_helper(const char *helper, const char *bridge, int *ret_fd, struct err 
 	process_reap(pid, -1, true, &how);
 	if (fd < 0)
 		return err_set(err, E_FAILED,
-		    "'%s' made no tap on the bridge '%s' (status %d); see what it said above", helper,
-		    bridge, how.code);
+		    "'%s' made no tap on the bridge '%s'; what it said is above", helper, bridge);
 	*ret_fd = fd;
 	return 0;
 }

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -265,6 +266,14 @@ def overlay(path):
          f"lowerdir={path},upperdir={work}/upper,workdir={work}/work", path)
 
 
+def device(mode):
+    """A /dev/net/tun of this mode, for this test alone."""
+    node = os.path.join(tempfile.mkdtemp(dir=folder), "tun")
+    os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+    os.chmod(node, mode)
+    tool("mount", "--bind", node, "/dev/net/tun")
+
+
 def test_g40_an_ordinary_user_is_told_what_is_missing():
     overlay("/etc")
     overlay("/usr/lib/qemu")
@@ -276,6 +285,7 @@ def test_g40_an_ordinary_user_is_told_what_is_missing():
     os.chmod(image, 0o644)
     words = ("create", "mine", "--image", image, "--network", "tap", "--bridge", "br0",
              "--memory", "384MiB")
+    device(0o600)
     contains(user.vmctl(*words, status=1).stderr, f"sudo chmod u+s {HELPER}")
     os.chmod(HELPER, 0o4755)
     contains(user.vmctl(*words, status=1).stderr,
@@ -284,6 +294,8 @@ def test_g40_an_ordinary_user_is_told_what_is_missing():
     with open("/etc/qemu/bridge.conf", "w") as f:
         f.write("# ours\nallow br0\n")
     os.chmod("/etc/qemu/bridge.conf", 0o644)
+    contains(user.vmctl(*words, status=1).stderr, "sudo chmod 666 /dev/net/tun")
+    device(0o666)
     user.vmctl(*words)
 
 

@@ -119,6 +119,40 @@ START_TEST(argv__g13_hostile_folder__stays_one_value)
 }
 END_TEST
 
+START_TEST(argv__tap__g40_is_a_descriptor_of_the_launcher)
+{
+	struct vm_spec spec = plain_spec();
+	struct hv_config config = { .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
+		.name = spec.name, .dir = "/d", .run_dir = "/r", .mac = "52:54:00:00:00:01", .spec = &spec };
+	struct qemu_disk disk = { 0 };
+	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
+		.disk = &disk, .accel = "tcg" };
+
+	spec.network = (struct network_spec){ .present = true, .type = NETWORK_TAP,
+		.bridge = (char *)(uintptr_t)"br,0\"" };
+	for (int vhost = 0; vhost < 2; vhost++) {
+		CLEANUP_FREE char *fd = xasprintf("%d", QEMU_FD_TAP);
+		json_object *netdev, *nic;
+		struct strings argv;
+
+		plan.vhost = vhost;
+		qemu_argv_build(&plan, &argv);
+		netdev = find(&argv, "-netdev", "type", "tap");
+		nic = find(&argv, "-device", "id", "nic0");
+		ck_assert_ptr_nonnull(netdev);
+		ck_assert_str_eq(text(netdev, "fd"), fd);
+		ck_assert_uint_eq(count(&argv, "vhostfd"), vhost);
+		ck_assert_str_eq(text(nic, "netdev"), text(netdev, "id"));
+		ck_assert_str_eq(text(nic, "mac"), config.mac);
+		ck_assert_uint_eq(count(&argv, "br,0"), 0); /* the launcher's business */
+		ck_assert_uint_eq(count(&argv, "hostfwd"), 0);
+		json_object_put(netdev);
+		json_object_put(nic);
+		done(&argv);
+	}
+}
+END_TEST
+
 START_TEST(argv__disk__whole_graph_is_given)
 {
 	struct vm_spec spec = plain_spec();
@@ -387,6 +421,7 @@ main(void)
 	Suite *s = suite_create("qemu_argv");
 
 	UNIT_CASE(s, argv__g13_hostile_folder__stays_one_value);
+	UNIT_CASE(s, argv__tap__g40_is_a_descriptor_of_the_launcher);
 	UNIT_CASE(s, argv__disk__whole_graph_is_given);
 	UNIT_CASE(s, argv__g76_disk__formats_are_named);
 	UNIT_CASE(s, argv__r01_always__sized_confined_and_versioned);
