@@ -176,6 +176,7 @@ tap_from_helper(const char *helper, const char *bridge, int *ret_fd, struct err 
 	struct process_spec spec = { .argv = argv, .envp = env, .cwd = "/", .stdin_fd = -1,
 		.stdout_fd = -1, .stderr_fd = STDERR_FILENO, .fd_count = 1 };
 	struct process_fd pass;
+	CLEANUP_FD int pidfd = -1;
 	int pair[2], rc, fd;
 	pid_t pid;
 
@@ -183,7 +184,7 @@ tap_from_helper(const char *helper, const char *bridge, int *ret_fd, struct err 
 		return err_errno(err, E_FAILED, errno, "can not make a socket for '%s'", helper);
 	pass = (struct process_fd){ pair[1], HELPER_FD };
 	spec.fds = &pass;
-	rc = process_spawn(&spec, &pid, NULL, err);
+	rc = process_spawn(&spec, &pid, &pidfd, err);
 	close(pair[1]);
 	if (rc != 0) {
 		close(pair[0]);
@@ -193,8 +194,8 @@ tap_from_helper(const char *helper, const char *bridge, int *ret_fd, struct err 
 	fd = receive(pair[0]);
 	close(pair[0]);
 	if (fd < 0)
-		process_signal(pid, -1, SIGKILL);
-	process_reap(pid, -1, true, &how);
+		process_signal(pid, pidfd, SIGKILL);
+	process_reap(pid, pidfd, true, &how);
 	if (fd < 0)
 		return err_set(err, E_FAILED,
 		    "'%s' made no tap on the bridge '%s'; what it said is above", helper, bridge);

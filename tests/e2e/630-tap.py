@@ -215,7 +215,7 @@ def test_g40_nothing_is_left_when_qemu_is_killed():
     os.kill(host.vm("one")["pid"], signal.SIGKILL)
     wait_until("its end", lambda: host.vm("one")["state"] == "failed")
     equal(host.vm("one")["reason"], "killed-signal-9")
-    equal(members(), [])
+    wait_until("nothing to be left", lambda: members() == [])
     check("tap" not in host.vm("one")["network"], "the tap is still told")
 
 
@@ -225,8 +225,7 @@ def test_g40_nothing_is_left_when_vmmd_is_killed_too():
     equal(len(members()), 1)
     host.kill()
     os.kill(pid, signal.SIGKILL)
-    wait_until("QEMU to end", lambda: not process_exists(pid))
-    equal(members(), [])
+    wait_until("QEMU to end", lambda: not process_exists(pid) and members() == [])
     host.start("--config", os.path.join(folder, "vmmd.yaml"))
     host.call("vm.start", name="one")
     equal(len(members()), 1)
@@ -306,6 +305,8 @@ def test_g40_the_helper_brings_the_tap():
     equal(os.stat(f"/proc/{row['pid']}").st_uid, USER)
     os.kill(row["pid"], signal.SIGKILL)
     wait_until("nothing is left", lambda: members() == [])
+    wait_until("its end", lambda: json.loads(
+        user.vmctl("--json", "status", "mine").stdout)["state"] == "failed")
     with open("/etc/qemu/bridge.conf", "w") as f:
         f.write("deny br0\n")
     contains(user.vmctl("start", "mine", status=1).stderr, "denies taps on the bridge 'br0'")

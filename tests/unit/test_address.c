@@ -7,11 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/base/clock.h"
@@ -407,6 +410,7 @@ play_agent(const struct seeking *s, const char *answer)
 		close(listener);
 		return pid;
 	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
 		int fd = accept(listener, NULL, NULL);
 		char text[512] = "", *id;
@@ -426,8 +430,8 @@ play_agent(const struct seeking *s, const char *answer)
 static void
 end_agent(pid_t pid)
 {
-	process_signal(pid, -1, 9);
-	process_reap(pid, -1, true, &(struct process_exit){ 0 });
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 
 #define SAYS(address)                                                                              \
