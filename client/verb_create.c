@@ -166,7 +166,7 @@ add_files(struct vmctl *ctl, const struct create_args *a, struct sent_files *fil
 
 /* What is said of one type of network alone says the type. */
 static const char *
-network_type(const struct create_args *a)
+network_word(const struct create_args *a)
 {
 	if (a->network != NULL)
 		return a->network;
@@ -195,7 +195,7 @@ add_network(const struct create_args *a, json_object *params)
 {
 	json_object *network = json_object_new_object();
 
-	json_add_string(network, "type", network_type(a));
+	json_add_string(network, "type", network_word(a));
 	json_add_string(network, "bridge", a->bridge);
 	json_add_string(network, "link", a->link);
 	json_add_string(network, "address", a->address);

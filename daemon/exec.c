@@ -8,6 +8,7 @@
 
 #include "daemon/config.h"
 #include "daemon/methods.h"
+#include "daemon/nics.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/frame.h"
@@ -205,14 +206,17 @@ quote_all(const struct strings *words)
 static int
 check(struct vm *vm, struct hv_facts *facts, struct err *err)
 {
+	const char *unreachable = nics_unreachable(vm);
+
 	if (vm->hv != NULL && vm->runtime != NULL)
 		vm->hv->ops->facts(vm->hv, facts);
 	if (vm->state != VM_RUNNING || facts->ssh_host == NULL || facts->ssh_port == 0) {
-		err_set(err, E_STATE, "machine '%s' is %s; nothing can be run in it%s", vm->spec.name,
+		err_set(err, E_STATE, "machine '%s' is %s; nothing can be run in it%s%s", vm->spec.name,
 		    vm_state_names[vm->state],
 		    vm_is_noop(vm) ? " (backend noop has no guest)"
-		    : vm->spec.network.type == NETWORK_NONE ? " (it has no network)"
-		    : facts->address_seen != NULL ? ": it has no address yet" : "");
+		    : unreachable != NULL ? ": it "
+		    : facts->address_seen != NULL ? ": it has no address yet" : "",
+		    !vm_is_noop(vm) && unreachable != NULL ? unreachable : "");
 		if (facts->address_seen != NULL)
 			err_hint(err, "it is looked for; so far: %s", facts->address_seen);
 		err_object(err, vm->spec.name);

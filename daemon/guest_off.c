@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/nics.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/fs.h"
@@ -126,8 +127,8 @@ off_done(void *data)
 static int
 check(struct vm *vm, struct hv_facts *facts, struct err *err)
 {
-	if (vm->spec.network.type == NETWORK_NONE)
-		return err_set(err, E_STATE, "it has no network");
+	if (nics_unreachable(vm) != NULL)
+		return err_set(err, E_STATE, "it %s", nics_unreachable(vm));
 	if (!vm_has_login(vm))
 		return err_set(err, E_AUTH, "there is no private key to log in with");
 	vm->hv->ops->facts(vm->hv, facts);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/nics.h"
 #include "daemon/vm.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
@@ -22,7 +23,8 @@ enum { MAX_FILE = 1 << 20, KEYGEN_MS = 5000 };
 
 struct seed_work {
 	struct vm_spec spec; /* a copy */
-	char *dir, *generation, *mac;
+	char *dir, *generation;
+	struct strings macs;
 	char *old_instance;
 	bool old_stripped;
 	/* result */
@@ -40,7 +42,7 @@ seed_work_create(const struct vm *vm)
 	vm_spec_copy(&w->spec, &vm->spec);
 	w->dir = xstrdup(vm->dir);
 	w->generation = xstrdup(vm_generation(vm, space));
-	w->mac = xstrdup(vm->mac);
+	w->macs = nics_macs(vm);
 	w->old_instance = xstrdup(vm->seed_instance);
 	w->old_stripped = vm->seed_stripped;
 	return w;
@@ -54,7 +56,7 @@ seed_work_destroy(struct seed_work *w)
 	vm_spec_release(&w->spec);
 	free(w->dir);
 	free(w->generation);
-	free(w->mac);
+	strings_done(&w->macs);
 	free(w->old_instance);
 	free(w->instance);
 	free(w->host_public);
@@ -109,6 +111,8 @@ struct seed_parts {
 	struct ssh_keypair host;
 	char *key, *own_key, *user_data;
 	size_t user_data_len;
+	struct seed_nic nics[NICS_MAX];
+	struct strings hosts; /* its texts are the spec's */
 };
 
 static void
@@ -120,6 +124,7 @@ parts_done(struct seed_parts *parts)
 	if (parts->user_data != NULL)
 		mem_wipe(parts->user_data, parts->user_data_len);
 	free(parts->user_data);
+	free(parts->hosts.items);
 }
 
 static int
@@ -142,11 +147,26 @@ authorized_keys(struct seed_work *w, struct seed_parts *parts, struct err *err)
 	return 0;
 }
 
+static void
+gather_nics(const struct seed_work *w, struct seed_parts *parts)
+{
+	for (size_t i = 0; i < w->macs.count; i++) {
+		const struct network_spec *nic = vm_spec_nic(&w->spec, i);
+		struct strings *hosts = &parts->hosts;
+
+		parts->nics[i] = (struct seed_nic){ .mac = w->macs.items[i], .address = nic->address,
+			.gateway = nic->gateway, .dns = nic->dns.items, .dns_count = nic->dns.count };
+		hosts->items = xreallocarray(hosts->items, hosts->count + nic->hosts.count + 1,
+		    sizeof(*hosts->items));
+		for (size_t k = 0; k < nic->hosts.count; k++)
+			hosts->items[hosts->count++] = nic->hosts.items[k];
+	}
+}
+
 static int
 gather(struct seed_work *w, struct seed_parts *parts, struct seed *seed, struct err *err)
 {
 	const struct cloud_init_spec *ci = &w->spec.cloud_init;
-	const struct network_spec *net = &w->spec.network;
 	int rc = keep_pair(w, "host_ed25519", &parts->host, err);
 
 	if (rc == 0 && ci->user_data.kind == FILE_PATH)
@@ -156,6 +176,7 @@ gather(struct seed_work *w, struct seed_parts *parts, struct seed *seed, struct 
 		rc = authorized_keys(w, parts, err);
 	if (rc != 0)
 		return rc;
+	gather_nics(w, parts);
 	*seed = (struct seed){
 		.hostname = ci->hostname != NULL ? ci->hostname : w->spec.name,
 		.user = vm_spec_user(&w->spec),
@@ -166,8 +187,10 @@ gather(struct seed_work *w, struct seed_parts *parts, struct seed *seed, struct 
 		.user_data = parts->user_data,
 		.user_data_len = parts->user_data_len,
 		.user_data_name = file_ref_shown(&ci->user_data),
-		.network = { .mac = w->mac, .address = net->address, .gateway = net->gateway,
-		    .dns = net->dns.items, .dns_count = net->dns.count },
+		.nics = parts->nics,
+		.nic_count = w->macs.count,
+		.hosts = parts->hosts.items,
+		.host_count = parts->hosts.count,
 	};
 	free(w->instance);
 	w->instance = seed_instance_id(seed, w->generation);
@@ -188,7 +211,8 @@ seed_work_run(struct seed_work *w)
 	w->host_public = xstrdup(parts.host.public_line);
 	same = str_eq(w->instance, w->old_instance);
 	w->stripped = same && w->old_stripped;
-	if (same && fs_exists(path))
+	/* Names of other machines come and go, which makes no other instance. */
+	if (same && seed.host_count == 0 && fs_exists(path))
 		return;
 	if (w->stripped)
 		seed_write_stripped(&seed, path, &w->err);

@@ -10,6 +10,7 @@
 
 #include "daemon/files.h"
 #include "daemon/methods.h"
+#include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -160,8 +161,11 @@ image_taken(void *arg, const struct image *image, const struct err *err)
 	}
 	memcpy(im->vm_id, vm->id, sizeof(im->vm_id));
 	vm_set_string(&vm->image_digest, image->digest);
-	if (im->vms.items[im->at].mac != NULL && strlen(im->vms.items[im->at].mac) == sizeof(vm->mac) - 1)
-		memcpy(vm->mac, im->vms.items[im->at].mac, sizeof(vm->mac));
+	if (im->vms.items[im->at].mac != NULL) {
+		struct strings macs = { &im->vms.items[im->at].mac, 1 };
+
+		nics_keep(vm, &macs);
+	}
 	im->dir = xstrdup(vm->dir);
 	im->base_path = xstrdup(image->path);
 	im->base_format = xstrdup(image->format);

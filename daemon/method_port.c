@@ -34,7 +34,7 @@ begin(struct request *request, struct vm *vm, struct strings *want, int rc, stru
 
 	if (rc == 0)
 		rc = ops_ports(vm, want, &call, err);
-	ports_release(want);
+	strings_done(want);
 	if (rc != 0)
 		request_fail(request, err);
 }
@@ -52,7 +52,7 @@ method_vm_port_add(struct vmmd *vmmd, struct request *request, void *args)
 	if (vm == NULL)
 		return;
 	rc = ports_check(&a->ports, &index, &err);
-	want = ports_copy(&vm->spec.ports);
+	want = strings_copy(&vm->spec.ports);
 	want.items = xreallocarray(want.items, want.count + a->ports.count + 1, sizeof(char *));
 	for (size_t i = 0; i < a->ports.count; i++)
 		want.items[want.count++] = xstrdup(a->ports.items[i]);
@@ -79,7 +79,7 @@ method_vm_port_remove(struct vmmd *vmmd, struct request *request, void *args)
 		if (rc == 0)
 			gone[index] = true;
 	}
-	want = ports_copy(&vm->spec.ports);
+	want = strings_copy(&vm->spec.ports);
 	for (size_t i = 0; i < want.count; i++) {
 		if (gone[i])
 			free(want.items[i]);

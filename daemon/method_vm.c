@@ -8,6 +8,7 @@
 #include "daemon/console.h"
 #include "daemon/files.h"
 #include "daemon/methods.h"
+#include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
 #include "daemon/vm.h"
@@ -320,7 +321,7 @@ method_vm_ssh_info(struct vmmd *vmmd, struct request *request, void *args)
 	if (facts.ssh_host == NULL || facts.ssh_port == 0) {
 		err_set(&err, E_STATE, "machine '%s' can not be reached over SSH: it %s", vm->spec.name,
 		    vm_is_noop(vm) ? "has no guest (backend noop)"
-		    : vm->spec.network.type == NETWORK_NONE ? "has no network"
+		    : nics_unreachable(vm) != NULL ? nics_unreachable(vm)
 		    : facts.address_seen != NULL ? "has no address yet"
 						 : "is not running");
 		if (facts.address_seen != NULL && !vm_is_noop(vm))

@@ -10,6 +10,7 @@
 #include "daemon/events.h"
 #include "daemon/files.h"
 #include "daemon/image_arch.h"
+#include "daemon/nics.h"
 #include "daemon/op_image.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"

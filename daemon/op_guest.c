@@ -11,6 +11,7 @@
 #include "daemon/config.h"
 #include "daemon/console.h"
 #include "daemon/guest_seed.h"
+#include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/step_wait.h"
 #include "daemon/vm.h"
@@ -423,7 +424,7 @@ unreachable(struct operation *op, struct err *err)
 		    last != NULL ? "; its console's last line: '" : "", last != NULL ? last : "",
 		    last != NULL ? "'" : "");
 		err_hint(err, "is there a DHCP server on the bridge '%s', and does the guest ask it?",
-		    op->vm->spec.network.bridge);
+		    vm_spec_login_nic(&op->vm->spec, NULL)->bridge);
 		return;
 	}
 
@@ -653,9 +654,9 @@ ops_guest(struct vm *vm, struct guest_args args, const struct op_call *call, str
 		err_object(err, vm->spec.name);
 		return E_STATE;
 	}
-	if (!vm_is_noop(vm) && vm->spec.network.type == NETWORK_NONE) {
-		err_set(err, E_STATE, "machine '%s' has no network, so there is no SSH to it",
-		    vm->spec.name);
+	if (!vm_is_noop(vm) && nics_unreachable(vm) != NULL) {
+		err_set(err, E_STATE, "machine '%s' %s, so there is no SSH to it", vm->spec.name,
+		    nics_unreachable(vm));
 		err_hint(err, "'vmctl console %s' reaches it", vm->spec.name);
 		err_object(err, vm->spec.name);
 		return E_STATE;

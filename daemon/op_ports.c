@@ -73,9 +73,9 @@ check_run(struct operation *op, struct err *err)
 static int
 keep(struct vm *vm, const struct strings *ports, struct err *err)
 {
-	struct strings copy = ports_copy(ports);
+	struct strings copy = strings_copy(ports);
 
-	ports_release(&vm->spec.ports);
+	strings_done(&vm->spec.ports);
 	vm->spec.ports = copy;
 	vm_changed(vm);
 	return vm_commit(vm, err);
@@ -196,8 +196,8 @@ ports_op_release(struct operation *op)
 {
 	struct ports_data *d = op->data;
 
-	ports_release(&d->want);
-	ports_release(&d->before);
+	strings_done(&d->want);
+	strings_done(&d->before);
 	free(d);
 }
 
@@ -236,8 +236,8 @@ ops_ports(struct vm *vm, const struct strings *want, const struct op_call *call,
 	if (rc != 0)
 		return rc;
 	d = xcalloc(1, sizeof(*d));
-	d->want = ports_copy(want);
-	d->before = ports_copy(&vm->spec.ports);
+	d->want = strings_copy(want);
+	d->before = strings_copy(&vm->spec.ports);
 	ports_normalise(&d->want);
 	return op_start(vm->vmmd, &op_kind_ports, vm, d, 0, call, NULL, err);
 }

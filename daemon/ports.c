@@ -137,7 +137,7 @@ ports_differ(const struct vm *vm, const struct strings *want)
 	struct port port;
 	bool add;
 
-	if (!ports_can_change(vm) || vm->spec.network.type != NETWORK_USER)
+	if (!ports_can_change(vm) || !vm_spec_has_user_network(&vm->spec))
 		return false;
 	facts_of(vm, &facts);
 	return ports_next(&facts, want, &port, &add);
@@ -183,25 +183,6 @@ ports_normalise(struct strings *texts)
 	for (size_t i = 0; i < texts->count; i++)
 		if (port_parse(texts->items[i], &port, NULL) == 0)
 			vm_set_string(&texts->items[i], port_text(&port, shown));
-}
-
-struct strings
-ports_copy(const struct strings *texts)
-{
-	struct strings copy = { xcalloc(texts->count + 1, sizeof(char *)), texts->count };
-
-	for (size_t i = 0; i < texts->count; i++)
-		copy.items[i] = xstrdup(texts->items[i]);
-	return copy;
-}
-
-void
-ports_release(struct strings *texts)
-{
-	for (size_t i = 0; i < texts->count; i++)
-		free(texts->items[i]);
-	free(texts->items);
-	*texts = (struct strings){ 0 };
 }
 
 /* ---- the host ---- */

@@ -29,8 +29,6 @@ bool ports_can_change(const struct vm *vm); /* it runs, so that its forwards can
 int ports_find(const struct vm *vm, const char *text, size_t *ret_index, struct err *err);
 /* As port_text writes them; they must have been checked. */
 void ports_normalise(struct strings *texts);
-struct strings ports_copy(const struct strings *texts);
-void ports_release(struct strings *texts);
 
 /* A machine that runs, or starts, with one of these ports; NULL: none.  vm: not this one; may be
  * NULL. */

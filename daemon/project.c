@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/files.h"
+#include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
 #include "daemon/spec_diff.h"

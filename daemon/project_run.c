@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/files.h"
+#include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/project.h"
 #include "daemon/request.h"
@@ -378,7 +379,7 @@ stage_guest(struct member *m)
 	}
 	steps = p->provision && vm->spec.provision.count > 0 &&
 	    (vm->provision != PROVISION_DONE || (m->started && has_always_steps(vm)));
-	wait = !vm_is_noop(vm) && vm_has_login(vm) && vm->spec.network.type != NETWORK_NONE &&
+	wait = !vm_is_noop(vm) && vm_has_login(vm) && nics_unreachable(vm) == NULL &&
 	    (m->started || (vm->spec.cloud_init.present && !vm->cloud_init_known));
 	if (!steps && !wait) {
 		finish_member(m, NULL);

@@ -18,6 +18,7 @@ static const struct {
 	{ "provision", CHANGE_NOW },
 	{ "depends_on", CHANGE_NOW },
 	{ "ports", CHANGE_NOW },
+	{ "hosts", CHANGE_NOW },
 	{ "vcpus", CHANGE_STOPPED },
 	{ "memory", CHANGE_STOPPED },
 	{ "network", CHANGE_STOPPED },
@@ -34,18 +35,28 @@ static const struct {
 
 /* A VNIC is made with its machine; how the guest is addressed on it is not. */
 static bool
-same_vnic(const struct network_spec *a, const struct network_spec *b)
+same_vnics(const struct vm_spec *is, const struct vm_spec *asked)
 {
-	if (a->type != NETWORK_VNIC && b->type != NETWORK_VNIC)
-		return true;
-	return a->type == b->type && str_eq(a->name, b->name) && str_eq(a->link, b->link);
+	size_t count = vm_spec_nic_count(is), most = vm_spec_nic_count(asked);
+
+	for (size_t i = 0; i < (count > most ? count : most); i++) {
+		const struct network_spec *a = i < count ? vm_spec_nic(is, i) : NULL;
+		const struct network_spec *b = i < most ? vm_spec_nic(asked, i) : NULL;
+		bool vnic = a != NULL && a->type == NETWORK_VNIC;
+
+		if (vnic != (b != NULL && b->type == NETWORK_VNIC))
+			return false;
+		if (vnic && (!str_eq(a->name, b->name) || !str_eq(a->link, b->link)))
+			return false;
+	}
+	return true;
 }
 
 /* A guest's port may be forwarded to, which begins with a start. */
 static enum change_when
 rule_when(size_t rule, const struct vm_spec *is, const struct vm_spec *asked)
 {
-	if (str_eq(rules[rule].field, "network") && !same_vnic(&is->network, &asked->network))
+	if (str_eq(rules[rule].field, "network") && !same_vnics(is, asked))
 		return CHANGE_RELOAD;
 	if (str_eq(rules[rule].field, "ssh") && vm_spec_ssh_port(is) != vm_spec_ssh_port(asked))
 		return CHANGE_STOPPED;
@@ -127,6 +138,31 @@ for_people(const char *field, const char *text)
 	return xstrdup(text);
 }
 
+/* Whichever way they were written; the names that the guest knows apart from the rest. */
+static void
+put_networks(json_object *into, const struct vm_spec *spec)
+{
+	json_object *list = json_object_new_array(), *hosts = json_object_new_array(), *none;
+
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++) {
+		json_object *nic = fields_encode(vm_network_fields, vm_spec_nic(spec, i)), *names = NULL;
+
+		if (json_object_object_get_ex(nic, "hosts", &names))
+			json_object_array_add(hosts, json_object_get(names));
+		json_object_object_del(nic, "hosts");
+		json_object_array_add(list, nic);
+	}
+	if (json_object_array_length(list) == 0) {
+		none = json_object_new_object();
+		json_add_string(none, "type", network_names[NETWORK_NONE]);
+		json_object_array_add(list, none);
+	}
+	json_object_object_add(into, "network", json_object_array_length(list) == 1
+		? json_object_get(json_object_array_get_idx(list, 0)) : json_object_get(list));
+	json_object_object_add(into, "hosts", hosts);
+	json_object_put(list);
+}
+
 enum change_when
 spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *changes)
 {
@@ -138,6 +174,8 @@ spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *ch
 	/* Machines of former versions say nothing, and are of the host's. */
 	if (is->arch == ARCH_DEFAULT && asked->arch != ARCH_DEFAULT)
 		json_add_string(from, "arch", arch_names[arch_host()]);
+	put_networks(from, is);
+	put_networks(to, asked);
 	put_image(from, to, "image", &is->image, &asked->image);
 	put_image(from, to, "cdrom", &is->cdrom, &asked->cdrom);
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
@@ -162,6 +200,37 @@ spec_diff(const struct vm_spec *is, const struct vm_spec *asked, json_object *ch
 	return most;
 }
 
+static void
+take_key(json_object *base, json_object *with, const char *key)
+{
+	json_object *value = NULL;
+
+	if (json_object_object_get_ex(with, key, &value) && value != NULL)
+		json_object_object_add(base, key, json_object_get(value));
+	else
+		json_object_object_del(base, key);
+}
+
+/* The names of a private network that both have, while the NIC itself may have to wait. */
+static void
+take_hosts(struct vm_spec *spec, const struct vm_spec *asked)
+{
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++) {
+		struct network_spec *nic = (struct network_spec *)vm_spec_nic(spec, i);
+
+		if (network_type(nic) != NETWORK_PRIVATE)
+			continue;
+		for (size_t k = 0; k < vm_spec_nic_count(asked); k++) {
+			const struct network_spec *other = vm_spec_nic(asked, k);
+
+			if (network_type(other) != NETWORK_PRIVATE || !str_eq(nic->name, other->name))
+				continue;
+			strings_done(&nic->hosts);
+			nic->hosts = strings_copy(&other->hosts);
+		}
+	}
+}
+
 void
 spec_merge(const struct vm_spec *is, const struct vm_spec *asked, enum change_when most,
     struct vm_spec *ret_spec)
@@ -170,17 +239,15 @@ spec_merge(const struct vm_spec *is, const struct vm_spec *asked, enum change_wh
 	CLEANUP_JSON json_object *with = fields_encode(vm_spec_fields, asked);
 
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
-		json_object *value = NULL;
-
 		if (rule_when(i, is, asked) > most)
 			continue;
-		if (json_object_object_get_ex(with, rules[i].field, &value) && value != NULL)
-			json_object_object_add(base, rules[i].field, json_object_get(value));
-		else
-			json_object_object_del(base, rules[i].field);
+		take_key(base, with, rules[i].field);
+		if (str_eq(rules[i].field, "network"))
+			take_key(base, with, "networks");
 	}
 	memset(ret_spec, 0, sizeof(*ret_spec));
 	if (fields_decode_one(vm_spec_fields, base, ret_spec, NULL) != 0)
 		abort(); /* both were checked */
 	ret_spec->present = true;
+	take_hosts(ret_spec, asked);
 }

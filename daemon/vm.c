@@ -2,6 +2,7 @@
  *
  * Machines: the registry, their life cycle, and what their hypervisor tells of them.
  * Loop thread; owns every struct vm. */
+#include "daemon/nics.h"
 #include "daemon/vm.h"
 
 #include <assert.h>
@@ -152,35 +153,6 @@ random_id(struct vmmd *vmmd, struct vm *vm)
 	snprintf(vm->uuid, sizeof(vm->uuid), "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12,
 	    hex + 16, hex + 20);
 	free(hex);
-	/* Stable, because it follows the id; choose_identity keeps it unique. */
-	snprintf(vm->mac, sizeof(vm->mac), "52:54:%02x:%02x:%02x:%02x", bytes[0], bytes[1], bytes[2],
-	    bytes[3]);
-}
-
-struct mac_search {
-	const struct vm *vm;
-	bool taken;
-};
-
-static void
-compare_mac(void *arg, struct vm *vm)
-{
-	struct mac_search *s = arg;
-
-	if (vm != s->vm && str_eq(vm->mac, s->vm->mac))
-		s->taken = true;
-}
-
-static void
-choose_identity(struct vmmd *vmmd, struct vm *vm)
-{
-	struct mac_search search = { .vm = vm };
-
-	do {
-		search.taken = false;
-		random_id(vmmd, vm);
-		vm_each(vmmd, compare_mac, &search);
-	} while (search.taken);
 }
 
 struct vm *
@@ -220,7 +192,7 @@ vm_create(struct vmmd *vmmd, struct vm_spec *spec, uid_t owner, const char *proj
 		return E_EXISTS;
 	}
 	vm = vm_new(vmmd);
-	choose_identity(vmmd, vm);
+	random_id(vmmd, vm);
 	vm->spec = *spec;
 	memset(spec, 0, sizeof(*spec));
 	vm->owner = owner;
@@ -229,6 +201,7 @@ vm_create(struct vmmd *vmmd, struct vm_spec *spec, uid_t owner, const char *proj
 	vm->created_ms = vm->changed_ms = clock_wall_ms();
 	vm->disk_generation = 1;
 	vm->provision = vm->spec.provision.count > 0 ? PROVISION_PENDING : PROVISION_NONE;
+	nics_settle(vm);
 	vm_register(vm);
 	*ret_vm = vm;
 	return 0;
@@ -245,6 +218,8 @@ vm_replace_spec(struct vm *vm, struct vm_spec *spec)
 	vm->spec = *spec;
 	vm->spec.name = name;
 	memset(spec, 0, sizeof(*spec));
+	nics_settle(vm);
+	nics_lend(vm);
 	free(TAKE(vm->row));
 }
 
@@ -266,6 +241,7 @@ vm_free(struct vm *vm)
 	console_destroy(vm->console);
 	if (vm->hv != NULL)
 		vm->hv->ops->close(vm->hv);
+	nics_release(vm);
 	vm_spec_release(&vm->spec);
 	for (size_t i = 0; i < vm->steps_done.count; i++)
 		free(vm->steps_done.items[i]);

@@ -31,6 +31,12 @@ struct phase {
 	uint64_t ms;
 };
 
+struct vm_nic {
+	char mac[18]; /* lower case */
+	int port;     /* of its private network's switch; -1: it is on none */
+	char *local_path, *remote_path; /* of that port: the guest's end and the switch's; NULL */
+};
+
 struct vm_watcher {
 	TAILQ_ENTRY(vm_watcher) link;
 	void (*fn)(void *arg); /* something about the machine changed; it may be destroyed */
@@ -42,7 +48,8 @@ struct vm {
 	UT_hash_handle by_id, by_name;
 	char id[13];   /* 12 hex digits: in paths and option strings */
 	char uuid[37]; /* what the guest sees */
-	char mac[18];
+	struct vm_nic nics[NICS_MAX]; /* of vm_spec_nic(), as many; nics.c */
+	size_t nic_count;
 	uid_t owner;
 	char *project;	     /* real path of its VMFile; NULL: made by vm.create */
 	struct vm_spec spec; /* file references are paths of our own */
@@ -76,6 +83,7 @@ struct vm {
 
 	struct hv_machine *hv; /* NULL: not opened yet */
 	struct hv_config hv_config; /* lent to it while it is open */
+	struct hv_nic hv_nics[NICS_MAX]; /* the same */
 	char *runtime;	       /* JSON of the backend, for adoption; NULL: nothing runs */
 	bool adopting;	       /* a former daemon's process is being looked for */
 	bool ending;	       /* the end of its process was asked for */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/config.h"
+#include "daemon/nics.h"
 #include "daemon/operation.h"
 #include "daemon/ports.h"
 #include "daemon/vm.h"
@@ -16,7 +17,7 @@
 #include "lib/base/str.h"
 #include "lib/image/image.h"
 
-enum { DOC_VERSION = 1 };
+enum { DOC_VERSION = 2 }; /* 1: a single "mac" instead of "nics" */
 
 const char *const provision_state_names[] = { "none", "pending", "running", "done", "failed",
 	"interrupted" };
@@ -62,7 +63,7 @@ vm_encode(struct vm *vm)
 	json_add_int(doc, "version", DOC_VERSION);
 	json_add_string(doc, "id", vm->id);
 	json_add_string(doc, "uuid", vm->uuid);
-	json_add_string(doc, "mac", vm->mac);
+	json_object_object_add(doc, "nics", nics_encode(vm));
 	json_add_int(doc, "owner", vm->owner);
 	json_add_string(doc, "project", vm->project);
 	json_object_object_add(doc, "spec", fields_encode(vm_spec_fields, &vm->spec));
@@ -156,9 +157,9 @@ int
 vm_load(struct vmmd *vmmd, const char *id, const char *text, struct err *err)
 {
 	CLEANUP_JSON json_object *doc = json_tokener_parse(text);
-	json_object *spec;
+	json_object *spec, *nics = NULL;
 	struct vm *vm;
-	const char *uuid, *mac, *state;
+	const char *uuid, *state;
 
 	if (doc == NULL || json_int(doc, "version") < 1)
 		return err_set(err, E_IO, "the stored row of machine '%s' can not be read", id);
@@ -167,10 +168,9 @@ vm_load(struct vmmd *vmmd, const char *id, const char *text, struct err *err)
 		    "the stored row of machine '%s' was written by a newer vmmd", id);
 	vm = vm_new(vmmd);
 	uuid = json_string(doc, "uuid");
-	mac = json_string(doc, "mac");
 	state = json_string(doc, "state");
 	if (strlen(id) != sizeof(vm->id) - 1 || uuid == NULL || strlen(uuid) != sizeof(vm->uuid) - 1 ||
-	    mac == NULL || strlen(mac) != sizeof(vm->mac) - 1 || state == NULL ||
+	    state == NULL ||
 	    !vm_state_parse(state, &vm->state) || !json_object_object_get_ex(doc, "spec", &spec) ||
 	    fields_decode_one(vm_spec_fields, spec, &vm->spec, NULL) != 0 ||
 	    vm_find(vmmd, vm->spec.name) != NULL) {
@@ -180,7 +180,8 @@ vm_load(struct vmmd *vmmd, const char *id, const char *text, struct err *err)
 	}
 	memcpy(vm->id, id, sizeof(vm->id));
 	memcpy(vm->uuid, uuid, sizeof(vm->uuid));
-	memcpy(vm->mac, mac, sizeof(vm->mac));
+	json_object_object_get_ex(doc, "nics", &nics);
+	nics_decode(vm, nics, json_string(doc, "mac"));
 	vm->spec.present = true;
 	upgrade_image(&vm->spec.image);
 	decode_rest(vm, doc);
@@ -229,24 +230,21 @@ provision_row(const struct vm *vm)
 	return row;
 }
 
-static json_object *
-network_row(const struct vm *vm, const struct hv_facts *facts)
+/* The first one stands for itself, too: most machines have no other. */
+static void
+add_networks(json_object *row, const struct vm *vm, const struct hv_facts *facts)
 {
-	json_object *row = json_object_new_object(), *dns = json_object_new_array();
+	json_object *list = nics_rows(vm, facts), *first;
 
-	json_add_string(row, "type", network_names[vm->spec.network.type]);
-	json_add_string(row, "bridge", vm->spec.network.bridge);
-	json_add_string(row, "tap", facts->tap);
-	json_add_string(row, "name", vm->spec.network.name);
-	json_add_string(row, "link", vm->spec.network.link);
-	json_add_string(row, "address", vm->spec.network.address);
-	json_add_string(row, "gateway", vm->spec.network.gateway);
-	for (size_t i = 0; i < vm->spec.network.dns.count; i++)
-		json_object_array_add(dns, json_object_new_string(vm->spec.network.dns.items[i]));
-	if (vm->spec.network.dns.count > 0)
-		json_object_object_add(row, "dns", json_object_get(dns));
-	json_object_put(dns);
-	return row;
+	if (vm->nic_count > 0) {
+		first = json_object_get(json_object_array_get_idx(list, 0));
+		json_add_string(row, "mac", vm->nics[0].mac);
+	} else {
+		first = json_object_new_object();
+		json_add_string(first, "type", network_names[NETWORK_NONE]);
+	}
+	json_object_object_add(row, "network", first);
+	json_object_object_add(row, "networks", list);
 }
 
 static json_object *
@@ -318,9 +316,8 @@ vm_row_json(struct vm *vm)
 	json_add_int(row, "vcpus", (int64_t)vm->spec.vcpus);
 	json_add_int(row, "memory_mib", (int64_t)(vm->spec.memory_bytes >> 20));
 	json_add_int(row, "disk_bytes", (int64_t)disk_bytes(vm));
-	json_object_object_add(row, "network", network_row(vm, &facts));
+	add_networks(row, vm, &facts);
 	json_object_object_add(row, "ports", ports_rows(vm, &facts));
-	json_add_string(row, "mac", vm->spec.network.type != NETWORK_NONE ? vm->mac : NULL);
 	if (facts.pid != 0)
 		json_add_int(row, "pid", facts.pid);
 	json_add_string(row, "accel", facts.accel);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/console.h"
+#include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
 #include "daemon/probe.h"
@@ -234,8 +235,9 @@ vm_open_hv(struct vm *vm, struct err *err)
 	if (rc != 0)
 		return rc;
 	find_cdrom(vm);
+	nics_lend(vm);
 	vm->hv_config = (struct hv_config){ .id = vm->id, .uuid = vm->uuid, .name = vm->spec.name,
-		.dir = vm->dir, .run_dir = vm->run_dir, .mac = vm->mac, .cdrom_path = vm->cdrom_path,
+		.dir = vm->dir, .run_dir = vm->run_dir, .nics = vm->hv_nics, .cdrom_path = vm->cdrom_path,
 		.spec = &vm->spec };
 	vm->hv = hv->ops->open(hv, &vm->hv_config, on_hv_event, vm);
 	return 0;

@@ -8,12 +8,12 @@
 #include "lib/base/err.h"
 
 /* The NoCloud seed: an ISO 9660 volume "cidata" with user-data, meta-data and (when given)
- * network-config.  Any thread; writing blocks. */
+ * network-config and vendor-data.  Any thread; writing blocks. */
 
-/* How the guest's one network card is set up; borrowed. */
-struct seed_network {
+/* How a NIC of the guest is set up; borrowed. */
+struct seed_nic {
 	const char *mac;
-	const char *address; /* "192.0.2.10/24"; NULL: there is nothing to say, it asks DHCP */
+	const char *address; /* "192.0.2.10/24"; NULL: it asks DHCP */
 	const char *gateway; /* NULL: none */
 	char *const *dns;
 	size_t dns_count;
@@ -34,7 +34,11 @@ struct seed { /* borrowed for the call; NULL: not there */
 	const void *user_data;
 	size_t user_data_len;
 	const char *user_data_name; /* for messages */
-	struct seed_network network;
+	const struct seed_nic *nics; /* a single one without an address needs no word */
+	size_t nic_count;
+	/* "10.66.0.12 db": names that the guest shall know, written into its /etc/hosts at each boot */
+	char *const *hosts;
+	size_t host_count;
 };
 
 /* Owned: a hash of the user's inputs (hostname, key, user-data, user, a network's address) and the
@@ -45,9 +49,12 @@ int seed_check_user_data(const void *data, size_t len, const char *name, struct 
 /* Writes it, 0600, atomically. */
 int seed_write(const struct seed *seed, const char *path, struct err *err);
 /* The same without any secret (no private key, no user-data): keeps the instance-id, so that
- * cloud-init does not start over.  Only hostname, instance_id and network are used.  What
+ * cloud-init does not start over.  Only hostname, instance_id, nics and hosts are used.  What
  * user-data does at every boot (bootcmd, boothooks) ends with it. */
 int seed_write_stripped(const struct seed *seed, const char *path, struct err *err);
+
+/* Owned: a shell script that writes the names into the guest's /etc/hosts, to be run as root. */
+char *seed_hosts_script(char *const *hosts, size_t count);
 
 /* What `cloud-init status --format json` (or its plain form) says. */
 enum cloudinit_result { CLOUDINIT_RUNNING, CLOUDINIT_DONE, CLOUDINIT_DEGRADED, CLOUDINIT_ERROR,

@@ -289,47 +289,85 @@ compose_meta_data(const struct seed *seed, struct sbuf *out)
 	put_json(out, "", meta);
 }
 
-/* By version 2, in the part of it that cloud-init itself renders.  The card is found by its MAC
- * address, and named: a cloud-init that can not look names up would write about a card that is not
- * there.  The default route is written out, as `gateway4` is going away. */
-void
-compose_network(const struct seed_network *network, struct sbuf *out)
+static json_object *
+nic_config(const struct seed_nic *nic, size_t index)
 {
-	json_object *config, *cards, *card, *match, *route, *servers, *list;
-	bool v6;
+	CLEANUP_FREE char *name = xasprintf("eth%zu", index);
+	json_object *card = json_object_new_object(), *match = json_object_new_object();
+	json_object *route, *servers, *list;
+	bool v6 = nic->address != NULL && strchr(nic->address, ':') != NULL;
 
-	if (network->address == NULL)
-		return;
-	v6 = strchr(network->address, ':') != NULL;
-	config = json_object_new_object();
-	cards = json_object_new_object();
-	card = json_object_new_object();
-	match = json_object_new_object();
-	json_object_object_add(config, "version", json_object_new_int(2));
-	json_object_object_add(config, "ethernets", cards);
-	json_object_object_add(cards, "nic0", card);
-	add_text(match, "macaddress", network->mac);
+	add_text(match, "macaddress", nic->mac);
 	json_object_object_add(card, "match", match);
-	add_text(card, "set-name", "eth0");
-	json_object_object_add(card, "dhcp4", json_object_new_boolean(false));
+	add_text(card, "set-name", name);
+	json_object_object_add(card, "dhcp4", json_object_new_boolean(nic->address == NULL));
 	json_object_object_add(card, "dhcp6", json_object_new_boolean(false));
-	json_object_object_add(
-	    card, "addresses", list_of(json_object_new_string(network->address)));
-	if (network->gateway != NULL) {
+	if (nic->address == NULL)
+		return card;
+	json_object_object_add(card, "addresses", list_of(json_object_new_string(nic->address)));
+	if (nic->gateway != NULL) {
 		route = json_object_new_object();
 		add_text(route, "to", v6 ? "::/0" : "0.0.0.0/0");
-		add_text(route, "via", network->gateway);
+		add_text(route, "via", nic->gateway);
 		json_object_object_add(card, "routes", list_of(route));
 	}
-	if (network->dns_count > 0) {
+	if (nic->dns_count > 0) {
 		servers = json_object_new_object();
 		list = json_object_new_array();
-		for (size_t i = 0; i < network->dns_count; i++)
-			json_object_array_add(list, json_object_new_string(network->dns[i]));
+		for (size_t i = 0; i < nic->dns_count; i++)
+			json_object_array_add(list, json_object_new_string(nic->dns[i]));
 		json_object_object_add(servers, "addresses", list);
 		json_object_object_add(card, "nameservers", servers);
 	}
+	return card;
+}
+
+/* By version 2, in the part of it that cloud-init itself renders.  A card is found by its MAC
+ * address, and named: a cloud-init that can not look names up would write about a card that is not
+ * there.  The default route is written out, as `gateway4` is going away. */
+void
+compose_network(const struct seed *seed, struct sbuf *out)
+{
+	json_object *config, *cards;
+
+	if (!seed_sets_network(seed))
+		return;
+	config = json_object_new_object();
+	cards = json_object_new_object();
+	json_object_object_add(config, "version", json_object_new_int(2));
+	json_object_object_add(config, "ethernets", cards);
+	for (size_t i = 0; i < seed->nic_count; i++) {
+		CLEANUP_FREE char *id = xasprintf("nic%zu", i);
+
+		json_object_object_add(cards, id, nic_config(&seed->nics[i], i));
+	}
 	put_json(out, "", config);
+}
+
+char *
+seed_hosts_script(char *const *hosts, size_t count)
+{
+	struct sbuf out = { 0 };
+
+	sbuf_adds(&out, "#!/bin/sh\nset -e\n"
+			"new=$(sed '/^# vmm: begin$/,/^# vmm: end$/d' /etc/hosts)\n"
+			"cat >/etc/hosts <<END\n$new\n# vmm: begin\n");
+	for (size_t i = 0; i < count; i++)
+		sbuf_addf(&out, "%s\n", hosts[i]);
+	sbuf_adds(&out, "# vmm: end\nEND\n");
+	return sbuf_take(&out);
+}
+
+/* A boothook runs at each boot, whatever the instance; user-data has no part in it. */
+void
+compose_vendor_data(const struct seed *seed, struct sbuf *out)
+{
+	CLEANUP_FREE char *script = NULL;
+
+	if (seed->host_count == 0)
+		return;
+	script = seed_hosts_script(seed->hosts, seed->host_count);
+	sbuf_addf(out, "#cloud-boothook\n%s", script);
 }
 
 void

@@ -60,17 +60,21 @@ name_volume(struct sbuf *image)
 static int
 put_files(struct archive *archive, const struct seed *seed, const struct sbuf *user_data)
 {
-	struct sbuf meta_data = { 0 }, network = { 0 };
+	struct sbuf meta_data = { 0 }, network = { 0 }, vendor_data = { 0 };
 	int rc = put_file(archive, "user-data", user_data);
 
 	compose_meta_data(seed, &meta_data);
-	compose_network(&seed->network, &network);
+	compose_network(seed, &network);
+	compose_vendor_data(seed, &vendor_data);
 	if (rc == ARCHIVE_OK)
 		rc = put_file(archive, "meta-data", &meta_data);
 	if (rc == ARCHIVE_OK && network.len > 0)
 		rc = put_file(archive, "network-config", &network);
+	if (rc == ARCHIVE_OK && vendor_data.len > 0)
+		rc = put_file(archive, "vendor-data", &vendor_data);
 	sbuf_done(&meta_data);
 	sbuf_done(&network);
+	sbuf_done(&vendor_data);
 	return rc;
 }
 
@@ -122,6 +126,12 @@ seed_write_stripped(const struct seed *seed, const char *path, struct err *err)
 	return rc;
 }
 
+bool
+seed_sets_network(const struct seed *seed)
+{
+	return seed->nic_count > 1 || (seed->nic_count == 1 && seed->nics[0].address != NULL);
+}
+
 char *
 seed_instance_id(const struct seed *seed, const char *generation)
 {
@@ -135,12 +145,16 @@ seed_instance_id(const struct seed *seed, const char *generation)
 	digest_text(digest, seed->authorized_key);
 	digest_field(digest, seed->user_data, seed->user_data_len);
 	/* cloud-init sets the network up for a new instance, and not again at later boots: another
-	 * address has to be another instance.  Machines without one keep what they had. */
-	if (seed->network.address != NULL) {
-		digest_text(digest, seed->network.address);
-		digest_text(digest, seed->network.gateway);
-		for (size_t i = 0; i < seed->network.dns_count; i++)
-			digest_text(digest, seed->network.dns[i]);
+	 * network has to be another instance.  Machines without a word on it keep what they had. */
+	for (size_t i = 0; seed_sets_network(seed) && i < seed->nic_count; i++) {
+		const struct seed_nic *nic = &seed->nics[i];
+
+		if (seed->nic_count > 1)
+			digest_text(digest, nic->mac);
+		digest_text(digest, nic->address);
+		digest_text(digest, nic->gateway);
+		for (size_t k = 0; k < nic->dns_count; k++)
+			digest_text(digest, nic->dns[k]);
 	}
 	hex = digest_finish(digest);
 	return xasprintf("vmm-%.32s", hex);

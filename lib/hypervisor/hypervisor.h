@@ -35,6 +35,8 @@ enum hv_capability { /* bits */
 	HV_CAN_KERNEL = 1 << 14, /* start a kernel instead of the disk */
 	HV_CAN_CDROM = 1 << 15,
 	HV_CAN_DISPLAY = 1 << 16,
+	HV_CAN_PRIVATE = 1 << 17, /* networks among machines, over a switch of ours */
+	HV_CAN_NICS = 1 << 18,	   /* several NICs */
 };
 
 /* What backends are compared by, for system.info and for messages; a name of NULL ends it. */
@@ -76,6 +78,12 @@ struct hv_propolis_config { /* strings borrowed; of the daemon's configuration *
 	const char *bootrom;	     /* path; NULL: looked for in the usual places */
 };
 
+struct hv_nic { /* what the daemon adds to a struct network_spec; strings borrowed */
+	const char *mac;
+	/* private: the sockets of its port, the guest's end and the switch's; NULL: not there */
+	const char *local_path, *remote_path;
+};
+
 /* A machine as its backend needs it; all borrowed, valid as long as the hv_machine is open. */
 struct hv_config {
 	const char *id;	     /* short, [0-9a-f]: safe in paths and option strings */
@@ -83,7 +91,7 @@ struct hv_config {
 	const char *name;
 	const char *dir;     /* its folder, 0700: disk.qcow2, seed.iso, console.log, qemu.log */
 	const char *run_dir; /* short folder for sockets, 0700, exists */
-	const char *mac;
+	const struct hv_nic *nics; /* vm_spec_nic_count(spec) of them */
 	const char *cdrom_path; /* in the store, raw; NULL: none */
 	const struct vm_spec *spec;
 };
@@ -144,7 +152,7 @@ struct hv_facts { /* strings borrowed until the next call on the machine; NULL o
 	uint16_t ssh_port;
 	const char *address_source; /* of an address that was found: "agent", "lease", "neighbour" */
 	const char *address_seen;   /* while it is not: what there was, for people */
-	const char *tap;	    /* the host's end of its network */
+	const struct strings *taps; /* the host's ends of its networks of type tap, in order; NULL */
 	const char *accel;	 /* "kvm", "tcg" */
 	const char *version;	 /* of the hypervisor */
 	const char *machine_type;

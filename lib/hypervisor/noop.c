@@ -366,7 +366,7 @@ noop_console_close(struct hv_machine *base)
 
 static const struct hv_ops noop_ops = {
 	.backend = BACKEND_NOOP,
-	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_POWER_BUTTON |
+	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_PRIVATE | HV_CAN_NICS | HV_CAN_POWER_BUTTON |
 	    HV_CAN_BIOS | HV_CAN_FORWARD,
 	.end_words = { "quit", "term", "kill" },
 	.end_ms = { 3000, 3000, 15000 },

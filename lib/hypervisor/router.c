@@ -38,6 +38,8 @@ const struct hv_feature hv_features[] = {
 	{ "network user",  HV_CAN_USER_NET },
 	{ "network tap",   HV_CAN_TAP },
 	{ "network vnic",  HV_CAN_VNIC },
+	{ "network private", HV_CAN_PRIVATE },
+	{ "several NICs",  HV_CAN_NICS },
 	{ "firmware bios", HV_CAN_BIOS },
 	{ "firmware uefi", HV_CAN_UEFI },
 	{ "port forwards", HV_CAN_FORWARD },
@@ -184,16 +186,30 @@ refuse(const struct hypervisor *hv, const struct vm_spec *spec, unsigned bit, st
 	return E_UNSUPPORTED;
 }
 
+static void
+complete_network(struct network_spec *network, unsigned can)
+{
+	network->type = network_type(network);
+	if (network->type == NETWORK_DEFAULT)
+		network->type = can & HV_CAN_USER_NET ? NETWORK_USER
+		    : can & HV_CAN_VNIC		      ? NETWORK_VNIC
+						      : NETWORK_NONE;
+}
+
 void
 hv_complete_spec(const struct hypervisor *hv, struct vm_spec *spec)
 {
 	unsigned can = hv->ops->capabilities;
 
+	struct network_spec *nics = spec->networks.items;
+
 	/* An absent network stays so where it means 'user': as machines of former versions have it. */
-	if (!spec->network.present && !(can & HV_CAN_USER_NET)) {
+	if (!spec->network.present && spec->networks.count == 0 && !(can & HV_CAN_USER_NET))
 		spec->network.present = true;
-		spec->network.type = can & HV_CAN_VNIC ? NETWORK_VNIC : NETWORK_NONE;
-	}
+	if (spec->network.present)
+		complete_network(&spec->network, can);
+	for (size_t i = 0; i < spec->networks.count; i++)
+		complete_network(&nics[i], can);
 	if (hv->ops->complete_spec != NULL)
 		hv->ops->complete_spec(hv, spec);
 	spec->firmware.present = true;
@@ -209,19 +225,27 @@ hv_check_spec(struct hypervisor *hv, const struct vm_spec *spec, struct err *err
 		[NETWORK_USER] = HV_CAN_USER_NET,
 		[NETWORK_TAP] = HV_CAN_TAP,
 		[NETWORK_VNIC] = HV_CAN_VNIC,
+		[NETWORK_PRIVATE] = HV_CAN_PRIVATE,
 	};
 	static const unsigned firmwares[FIRMWARES] = {
 		[FIRMWARE_BIOS] = HV_CAN_BIOS,
 		[FIRMWARE_UEFI] = HV_CAN_UEFI,
 		[FIRMWARE_NONE] = HV_CAN_KERNEL,
 	};
-	const unsigned needed[] = { networks[spec->network.type], firmwares[spec->firmware.type],
+	const unsigned needed[] = { vm_spec_nic_count(spec) > 1 ? HV_CAN_NICS : 0,
+		firmwares[spec->firmware.type],
 		spec->firmware.secure_boot ? HV_CAN_SECURE_BOOT : 0,
 		spec->firmware.tpm ? HV_CAN_TPM : 0, spec->arch != ARCH_DEFAULT ? HV_CAN_ARCH : 0,
 		spec->boot.present ? HV_CAN_KERNEL : 0, spec->cdrom.present ? HV_CAN_CDROM : 0,
 		spec->ports.count > 0 ? HV_CAN_FORWARD : 0,
 		spec->display != DISPLAY_NONE ? HV_CAN_DISPLAY : 0 };
 
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++) {
+		unsigned bit = networks[vm_spec_nic(spec, i)->type];
+
+		if ((hv->ops->capabilities & bit) != bit)
+			return refuse(hv, spec, bit, err);
+	}
 	for (size_t i = 0; i < ARRAY_LEN(needed); i++)
 		if ((hv->ops->capabilities & needed[i]) != needed[i])
 			return refuse(hv, spec, needed[i], err);

@@ -134,7 +134,7 @@ read_network(struct json_object *object, struct legacy_vm *vm)
 	const struct field_options options = { .on_problem = on_network_problem, .arg = vm };
 	struct json_object *value = json_object_object_get(object, "network");
 
-	vm->network.present = true;
+	vm->network = (struct network_spec){ .present = true, .type = NETWORK_USER };
 	if (value == NULL)
 		return; /* user, as in the original */
 	if (!json_object_is_type(value, json_type_object)) {
@@ -142,6 +142,8 @@ read_network(struct json_object *object, struct legacy_vm *vm)
 		return;
 	}
 	fields_decode(vm_network_fields, value, "network", &options, &vm->network);
+	if (vm->network.type == NETWORK_DEFAULT)
+		vm->network.type = NETWORK_USER;
 	if (vm->network.type == NETWORK_TAP && vm->network.bridge == NULL)
 		add_text(&vm->problems, "its network 'tap' names no bridge");
 }

@@ -54,6 +54,10 @@ struct strings {
 	size_t count;
 };
 
+void strings_add(struct strings *list, const char *text); /* a copy of it */
+struct strings strings_copy(const struct strings *list);
+void strings_done(struct strings *list); /* frees its texts; not the struct */
+
 struct env_var {
 	char *name, *value;
 };

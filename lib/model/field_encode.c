@@ -16,6 +16,32 @@ member(const struct field *field, const void *value)
 }
 
 void
+strings_add(struct strings *list, const char *text)
+{
+	list->items = xreallocarray(list->items, list->count + 1, sizeof(*list->items));
+	list->items[list->count++] = xstrdup(text);
+}
+
+struct strings
+strings_copy(const struct strings *list)
+{
+	struct strings copy = { xcalloc(list->count + 1, sizeof(char *)), list->count };
+
+	for (size_t i = 0; i < list->count; i++)
+		copy.items[i] = xstrdup(list->items[i]);
+	return copy;
+}
+
+void
+strings_done(struct strings *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		free(list->items[i]);
+	free(list->items);
+	*list = (struct strings){ 0 };
+}
+
+void
 file_ref_done(struct file_ref *file)
 {
 	free(file->path);

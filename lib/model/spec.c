@@ -11,7 +11,8 @@
 #include "lib/model/network.h"
 
 const char *const backend_names[] = { "default", "qemu", "propolis", "noop", NULL };
-const char *const network_names[] = { "user", "none", "tap", "vnic", NULL };
+const char *const network_names[] = { "default", "user", "none", "tap", "vnic", "private",
+	NULL };
 const char *const firmware_names[] = { "default", "bios", "uefi", "none", NULL };
 const char *const arch_names[] = { "default", "x86_64", "aarch64", NULL };
 const char *const arch_catalogue_names[ARCHS] = { "", "amd64", "arm64" };
@@ -34,13 +35,16 @@ arch_host(void)
 
 /* clang-format off */
 const struct field vm_network_fields[] = {
-	FIELD(struct network_spec, type,   FIELD_ENUM,   .words = network_names, .fallback = "user", .text = "how the machine is connected"),
-	FIELD(struct network_spec, bridge, FIELD_STRING, .min = 1, .max = 15, .text = "tap: the host's bridge"),
-	FIELD(struct network_spec, name,   FIELD_STRING, .min = 1, .max = 31, .text = "vnic: what the VNIC is called; default: made from the machine's id"),
-	FIELD(struct network_spec, link,    FIELD_STRING, .min = 1, .max = 31, .text = "vnic: the host's link that it is over; default: vnic_link of vmmd.yaml"),
-	FIELD(struct network_spec, address, FIELD_STRING, .min = 1, .max = 64, .text = "vnic: the guest's own address, as in 192.0.2.10/24; default: by DHCP"),
-	FIELD(struct network_spec, gateway, FIELD_STRING, .min = 1, .max = 45, .text = "vnic with an address: the router"),
+	FIELD(struct network_spec, type,    FIELD_ENUM,    .words = network_names, .fallback = "default", .text = "how it is connected; default: as its other keys say, else user, or vnic where there is no user"),
+	FIELD(struct network_spec, bridge,  FIELD_STRING,  .min = 1, .max = 15, .text = "tap: the host's bridge"),
+	FIELD(struct network_spec, name,    FIELD_STRING,  .min = 1, .max = 31, .text = "private: the network's name; vnic: what the VNIC is called, default: made from the machine's id"),
+	FIELD(struct network_spec, link,    FIELD_STRING,  .min = 1, .max = 31, .text = "vnic: the host's link that it is over; default: vnic_link of vmmd.yaml"),
+	FIELD(struct network_spec, mac,     FIELD_STRING,  .min = 17, .max = 17, .text = "its MAC address, as in 52:54:00:12:34:56; default: one that no other machine has"),
+	FIELD(struct network_spec, subnet,  FIELD_STRING,  .min = 1, .max = 64, .text = "private: the network's addresses, as in 10.66.0.0/24; a VMFile says it at its top"),
+	FIELD(struct network_spec, address, FIELD_STRING,  .min = 1, .max = 64, .text = "vnic, private: the guest's own address, as in 192.0.2.10/24; default: by DHCP, or a free one of the private network"),
+	FIELD(struct network_spec, gateway, FIELD_STRING,  .min = 1, .max = 45, .text = "vnic with an address: the router"),
 	FIELD(struct network_spec, dns,     FIELD_STRINGS, .max = 8, .text = "vnic with an address: name servers"),
+	FIELD(struct network_spec, hosts,   FIELD_STRINGS, .max = 256, .text = "private: whom the guest shall know by name, besides the machines of the file: 10.66.0.50 printer"),
 	FIELD_END
 };
 
@@ -231,13 +235,26 @@ on_network_problem(void *arg, const char *path, const char *text, const char *hi
 	report(arg, path, text, hint);
 }
 
+/* What nothing says becomes one where the backend has it. */
+static bool
+may_have_user_network(const struct vm_spec *spec)
+{
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++) {
+		enum network_type type = network_type(vm_spec_nic(spec, i));
+
+		if (type == NETWORK_USER || type == NETWORK_DEFAULT)
+			return true;
+	}
+	return false;
+}
+
 static void
 check_ports(struct checker *c, const struct vm_spec *spec)
 {
 	struct err err = ERR_INIT;
 	size_t index = 0;
 
-	if (spec->ports.count > 0 && spec->network.type != NETWORK_USER)
+	if (spec->ports.count > 0 && !may_have_user_network(spec))
 		report(c, "ports", "belong to network type user",
 		    "a guest on a network of its own is reached by its address");
 	else if (ports_check(&spec->ports, &index, &err) != 0) {
@@ -265,11 +282,9 @@ vm_spec_check(const struct vm_spec *spec, const char *prefix, const struct field
 	if (!spec->image.present && !vm_spec_needs_image(spec) && spec->backend != BACKEND_NOOP &&
 	    spec->disk_bytes == 0)
 		report(&c, "disk", "is missing", "without an image the disk is empty and needs a size");
-	network_check(&spec->network, on_network_problem, &c);
+	networks_check(spec, on_network_problem, &c);
 	check_ports(&c, spec);
-	if (host != NULL && (strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-					  "0123456789-.") != strlen(host) ||
-				host[0] == '-' || host[0] == '.'))
+	if (host != NULL && !host_name_valid(host))
 		report(&c, options->kebab ? "cloud-init.hostname" : "cloud_init.hostname",
 		    "is not a host name", "use letters, digits, '-' and '.'");
 	for (size_t i = 0; i < spec->provision.count; i++)
@@ -351,6 +366,72 @@ const struct provision_step *
 vm_spec_step(const struct vm_spec *spec, size_t index)
 {
 	return (const struct provision_step *)spec->provision.items + index;
+}
+
+static bool
+is_none(const struct network_spec *network)
+{
+	return network->present && network->type == NETWORK_NONE;
+}
+
+size_t
+vm_spec_nic_count(const struct vm_spec *spec)
+{
+	const struct network_spec *list = spec->networks.items;
+
+	if (spec->networks.count > 0)
+		return spec->networks.count == 1 && is_none(list) ? 0 : spec->networks.count;
+	return is_none(&spec->network) ? 0 : 1;
+}
+
+const struct network_spec *
+vm_spec_nic(const struct vm_spec *spec, size_t index)
+{
+	static const struct network_spec user = { .type = NETWORK_USER };
+
+	if (spec->networks.count > 0)
+		return (const struct network_spec *)spec->networks.items + index;
+	return spec->network.present ? &spec->network : &user;
+}
+
+enum network_type
+network_type(const struct network_spec *network)
+{
+	if (network->type != NETWORK_DEFAULT)
+		return (enum network_type)network->type;
+	if (network->bridge != NULL)
+		return NETWORK_TAP;
+	if (network->link != NULL)
+		return NETWORK_VNIC;
+	return network->name != NULL ? NETWORK_PRIVATE : NETWORK_DEFAULT;
+}
+
+const struct network_spec *
+vm_spec_login_nic(const struct vm_spec *spec, size_t *ret_index)
+{
+	const struct network_spec *found = NULL;
+
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++) {
+		const struct network_spec *nic = vm_spec_nic(spec, i);
+		enum network_type type = network_type(nic);
+
+		if (type == NETWORK_PRIVATE || (found != NULL && type != NETWORK_USER))
+			continue;
+		found = nic;
+		if (ret_index != NULL)
+			*ret_index = i;
+		if (type == NETWORK_USER)
+			break;
+	}
+	return found;
+}
+
+bool
+vm_spec_has_user_network(const struct vm_spec *spec)
+{
+	const struct network_spec *nic = vm_spec_login_nic(spec, NULL);
+
+	return nic != NULL && nic->type == NETWORK_USER;
 }
 
 bool

@@ -12,14 +12,16 @@
  * table.  Files are references; lib/ never opens those that a client named. */
 
 enum backend { BACKEND_DEFAULT, BACKEND_QEMU, BACKEND_PROPOLIS, BACKEND_NOOP, BACKENDS };
-enum network_type { NETWORK_USER, NETWORK_NONE, NETWORK_TAP, NETWORK_VNIC, NETWORKS };
+enum network_type { NETWORK_DEFAULT, NETWORK_USER, NETWORK_NONE, NETWORK_TAP, NETWORK_VNIC,
+	NETWORK_PRIVATE, NETWORKS };
 enum firmware { FIRMWARE_DEFAULT, FIRMWARE_BIOS, FIRMWARE_UEFI, FIRMWARE_NONE, FIRMWARES };
 enum arch { ARCH_DEFAULT, ARCH_X86_64, ARCH_AARCH64, ARCHS };
 enum display { DISPLAY_NONE, DISPLAY_VNC, DISPLAYS };
+enum { NICS_MAX = 8 };
 enum run_when { RUN_ONCE, RUN_ALWAYS };
 
 extern const char *const backend_names[];  /* "default", "qemu", …, NULL */
-extern const char *const network_names[];  /* "user", "none", "tap", "vnic", NULL */
+extern const char *const network_names[];  /* "default", "user", "none", "tap", … */
 extern const char *const firmware_names[]; /* "default", "bios", "uefi", "none", NULL */
 extern const char *const arch_names[];	   /* "default", "x86_64", "aarch64", NULL */
 enum arch arch_host(void); /* x86_64 where the host's is not in the table */
@@ -27,15 +29,19 @@ extern const char *const arch_catalogue_names[ARCHS]; /* as image catalogues cal
 extern const char *const display_names[];  /* "none", "vnc", NULL */
 extern const char *const run_when_names[];
 
+/* A NIC, and what it is connected to. */
 struct network_spec {
 	bool present;
-	int type;     /* enum network_type */
-	char *bridge; /* tap */
-	char *name;   /* vnic: what the VNIC is called; NULL: made from the machine's id */
-	char *link;   /* vnic: the host's link that it is over; NULL: the daemon's choice */
-	char *address; /* of the guest, "192.0.2.10/24"; NULL: by DHCP */
+	int type;      /* enum network_type; network_type() tells what it means */
+	char *bridge;  /* tap */
+	char *name;    /* private: the network's; vnic: the VNIC's, NULL: made from the machine's id */
+	char *link;    /* vnic: the host's link that it is over; NULL: the daemon's choice */
+	char *mac;     /* "52:54:00:12:34:56"; NULL: the daemon's choice, kept with the machine */
+	char *subnet;  /* private: "10.66.0.0/24" */
+	char *address; /* of the guest, "192.0.2.10/24"; vnic: NULL: by DHCP */
 	char *gateway;
 	struct strings dns;
+	struct strings hosts; /* private: "10.66.0.12 db", whom the guest shall know by name */
 };
 
 /* What a machine's disk starts from.  As asked for: a file, or a url.  Of a machine that was made:
@@ -113,7 +119,8 @@ struct vm_spec {
 	uint64_t vcpus;
 	uint64_t memory_bytes; /* key "memory", a bare number is MiB */
 	uint64_t disk_bytes;   /* key "disk", a bare number is GiB; 0: the image's size */
-	struct network_spec network;
+	struct network_spec network; /* its only one, or */
+	struct objects networks;     /* struct network_spec; vm_spec_nic() reads both */
 	struct strings ports; /* what port_parse reads: of the host, to the guest */
 	int arch; /* enum arch; ARCH_DEFAULT until the backend chose */
 	struct firmware_spec firmware;
@@ -153,6 +160,17 @@ void vm_spec_release(struct vm_spec *spec); /* what it owns; not the struct */
 const struct provision_step *vm_spec_step(const struct vm_spec *spec, size_t index);
 /* Whether it can not be without an image: nothing else says what starts in it. */
 bool vm_spec_needs_image(const struct vm_spec *spec);
+/* Its NICs in order, whichever way they were written; none for network none, and one of type user
+ * where nothing is said.  Borrowed. */
+size_t vm_spec_nic_count(const struct vm_spec *spec);
+const struct network_spec *vm_spec_nic(const struct vm_spec *spec, size_t index);
+/* What the type is, or what the rest of it says: a bridge is a tap's, a name a private network's.
+ * NETWORK_DEFAULT: nothing says. */
+enum network_type network_type(const struct network_spec *network);
+/* The NIC by which the host reaches the guest: of network user, else the first that the host is a
+ * neighbour of.  NULL, *ret_index untouched: there is none.  ret_index may be NULL. */
+const struct network_spec *vm_spec_login_nic(const struct vm_spec *spec, size_t *ret_index);
+bool vm_spec_has_user_network(const struct vm_spec *spec); /* once its backend is known */
 /* The SSH user: ssh.user, else "vm".  Borrowed. */
 const char *vm_spec_user(const struct vm_spec *spec);
 uint16_t vm_spec_ssh_port(const struct vm_spec *spec); /* of the guest's server */

@@ -22,6 +22,8 @@
 #include "lib/base/worker.h"
 #include "lib/hypervisor/qemu/qemu.h"
 
+static const struct hv_nic one_nic = { .mac = "52:54:00:00:00:01" };
+
 enum { REPEATS_MAX = 1000, IMAGE_BYTES = 1 << 20 };
 
 struct bench {
@@ -199,7 +201,7 @@ setup(struct bench *b, const char *launcher)
 	must(hv_router_get(router, BACKEND_QEMU, &b->hv, NULL) == 0, "no backend");
 	b->spec = (struct vm_spec){ .name = xstrdup("bench"), .vcpus = 1, .memory_bytes = 1ULL << 30 };
 	b->config = (struct hv_config){ .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
-		.name = "bench", .dir = b->dir, .run_dir = b->run_dir, .mac = "52:54:00:00:00:01",
+		.name = "bench", .dir = b->dir, .run_dir = b->run_dir, .nics = &one_nic,
 		.spec = &b->spec };
 	b->m = b->hv->ops->open(b->hv, &b->config, on_event, b);
 	image.path = b->image;

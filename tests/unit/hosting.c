@@ -16,6 +16,8 @@
 #include "lib/base/str.h"
 #include "tests/unit/unit.h"
 
+static const struct hv_nic one_nic = { .mac = HOSTING_MAC };
+
 static char *
 at(const struct hosting *h, const char *name)
 {
@@ -83,7 +85,7 @@ hosting_start(struct hosting *h)
 		.name = "web",
 		.dir = h->machine_dir,
 		.run_dir = h->machine_dir,
-		.mac = HOSTING_MAC,
+		.nics = &one_nic,
 		.spec = &h->spec };
 	h->image = (struct hv_image){ h->image_path, "raw", (3 << 20) + 512, HOSTING_DIGEST };
 	h->m = host_machine_copy(&h->config, &h->machine);

@@ -412,7 +412,7 @@ static char *const name_servers[] = { (char[]){ "192.0.2.2" }, (char[]){ "2001:d
 
 START_TEST(seed__network__the_card_with_its_address)
 {
-	static const struct seed_network network = { .mac = "52:54:00:12:34:56",
+	static const struct seed_nic nic = { .mac = "52:54:00:12:34:56",
 		.address = "192.0.2.10/24", .gateway = "192.0.2.1", .dns = name_servers, .dns_count = 2 };
 	static const char wanted[] =
 	    "{\"version\":2,\"ethernets\":{\"nic0\":{\"match\":{\"macaddress\":\"52:54:00:12:34:56\"},"
@@ -422,7 +422,8 @@ START_TEST(seed__network__the_card_with_its_address)
 	struct fixture f;
 
 	setup(&f);
-	f.seed.network = network;
+	f.seed.nics = &nic;
+	f.seed.nic_count = 1;
 	for (int stripped = 0; stripped < 2; stripped++) {
 		CLEANUP_FREE char *text = NULL;
 		json_object *config;
@@ -441,12 +442,14 @@ END_TEST
 
 START_TEST(seed__network_v6__the_address_alone)
 {
+	static const struct seed_nic nic = { .mac = "52:54:00:12:34:56",
+		.address = "2001:db8::10/64", .gateway = "fe80::1" };
 	struct fixture f;
 	CLEANUP_FREE char *text = NULL;
 
 	setup(&f);
-	f.seed.network = (struct seed_network){ .mac = "52:54:00:12:34:56",
-		.address = "2001:db8::10/64", .gateway = "fe80::1" };
+	f.seed.nics = &nic;
+	f.seed.nic_count = 1;
 	ck_assert_int_eq(seed_write(&f.seed, f.path, NULL), 0);
 	text = read_iso(f.path, "!joliet", "network-config", NULL);
 	ck_assert_ptr_nonnull(strstr(text, "\"::/0\""));
@@ -460,9 +463,11 @@ START_TEST(seed__no_address__no_network_config)
 	struct fixture f;
 	struct archive *archive = archive_read_new();
 	struct archive_entry *entry;
+	static const struct seed_nic nic = { .mac = "52:54:00:12:34:56" };
 
 	setup(&f);
-	f.seed.network.mac = "52:54:00:12:34:56";
+	f.seed.nics = &nic;
+	f.seed.nic_count = 1;
 	ck_assert_int_eq(seed_write(&f.seed, f.path, NULL), 0);
 	archive_read_support_format_iso9660(archive);
 	ck_assert_int_eq(archive_read_open_filename(archive, f.path, 2048), ARCHIVE_OK);
@@ -475,22 +480,70 @@ END_TEST
 
 START_TEST(seed__instance__another_address_is_another_instance)
 {
-	struct seed seed = { .hostname = "web", .user = "vm", .network = { .mac = "52:54:00:12:34:56" } };
+	struct seed_nic nic = { .mac = "52:54:00:12:34:56" };
+	struct seed seed = { .hostname = "web", .user = "vm", .nics = &nic, .nic_count = 1 };
 	CLEANUP_FREE char *dhcp = seed_instance_id(&seed, "1"), *first = NULL, *gateway = NULL,
 			  *dns = NULL;
 
 	/* As machines without an address always had it. */
 	ck_assert_str_eq(dhcp, "vmm-d9610fd9c5eec5f775112fce49aae94e");
-	seed.network.address = "192.0.2.10/24";
+	nic.address = "192.0.2.10/24";
 	first = seed_instance_id(&seed, "1");
-	seed.network.gateway = "192.0.2.1";
+	nic.gateway = "192.0.2.1";
 	gateway = seed_instance_id(&seed, "1");
-	seed.network.dns = name_servers;
-	seed.network.dns_count = 1;
+	nic.dns = name_servers;
+	nic.dns_count = 1;
 	dns = seed_instance_id(&seed, "1");
 	ck_assert_str_ne(dhcp, first);
 	ck_assert_str_ne(first, gateway);
 	ck_assert_str_ne(gateway, dns);
+}
+END_TEST
+
+START_TEST(seed__several_nics__each_by_its_mac)
+{
+	static const struct seed_nic nics[] = { { .mac = "52:54:00:00:00:01" },
+		{ .mac = "52:54:00:00:00:02", .address = "10.66.0.11/24" } };
+	static const char wanted[] =
+	    "{\"version\":2,\"ethernets\":{\"nic0\":{\"match\":{\"macaddress\":\"52:54:00:00:00:01\"},"
+	    "\"set-name\":\"eth0\",\"dhcp4\":true,\"dhcp6\":false},"
+	    "\"nic1\":{\"match\":{\"macaddress\":\"52:54:00:00:00:02\"},\"set-name\":\"eth1\","
+	    "\"dhcp4\":false,\"dhcp6\":false,\"addresses\":[\"10.66.0.11/24\"]}}}";
+	CLEANUP_FREE char *text = NULL;
+	json_object *config;
+	struct fixture f;
+
+	setup(&f);
+	f.seed.nics = nics;
+	f.seed.nic_count = 2;
+	ck_assert_int_eq(seed_write(&f.seed, f.path, NULL), 0);
+	text = read_iso(f.path, "!joliet", "network-config", NULL);
+	config = json_tokener_parse(text);
+	ck_assert_str_eq(json_object_to_json_string_ext(config,
+			     JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE), wanted);
+	json_object_put(config);
+	teardown(&f);
+}
+END_TEST
+
+START_TEST(seed__hosts__written_at_each_boot)
+{
+	char line[] = "10.66.0.12 db", *const hosts[] = { line };
+	struct fixture f;
+
+	setup(&f);
+	f.seed.hosts = hosts;
+	f.seed.host_count = 1;
+	for (int stripped = 0; stripped < 2; stripped++) {
+		CLEANUP_FREE char *text = NULL;
+
+		ck_assert_int_eq(stripped ? seed_write_stripped(&f.seed, f.path, NULL)
+					  : seed_write(&f.seed, f.path, NULL), 0);
+		text = read_iso(f.path, "!joliet", "vendor-data", NULL);
+		ck_assert(str_starts(text, "#cloud-boothook\n#!/bin/sh\n"));
+		ck_assert_ptr_nonnull(strstr(text, "\n10.66.0.12 db\n"));
+	}
+	teardown(&f);
 }
 END_TEST
 
@@ -628,6 +681,8 @@ main(void)
 	UNIT_CASE(s, seed__network__the_card_with_its_address);
 	UNIT_CASE(s, seed__network_v6__the_address_alone);
 	UNIT_CASE(s, seed__no_address__no_network_config);
+	UNIT_CASE(s, seed__several_nics__each_by_its_mac);
+	UNIT_CASE(s, seed__hosts__written_at_each_boot);
 	UNIT_CASE(s, seed__stripped__keeps_the_instance_and_no_secret);
 	UNIT_CASE(s, seed__g51_instance_id__follows_the_inputs_only);
 	UNIT_CASE(s, cloudinit__status__told_apart);

@@ -45,7 +45,7 @@ START_TEST(field__defaults__filled)
 	ck_assert_uint_eq(decode("{\"name\":\"web\"}", false, &spec, &seen), 0);
 	ck_assert_uint_eq(spec.vcpus, 1);
 	ck_assert_uint_eq(spec.memory_bytes, 1ULL << 30);
-	ck_assert_int_eq(spec.network.type, NETWORK_USER);
+	ck_assert_int_eq(spec.network.type, NETWORK_DEFAULT);
 	ck_assert(!spec.cloud_init.present);
 	vm_spec_release(&spec);
 }

@@ -28,6 +28,8 @@
 #include "tests/unit/guests.h"
 #include "tests/unit/unit.h"
 
+static const struct hv_nic one_nic = { .mac = "52:54:00:00:00:01" };
+
 enum { WAIT_MS = 20000, IMAGE_BYTES = 256 << 20 };
 
 struct fixture;
@@ -190,7 +192,7 @@ box_open(struct box *box, struct fixture *f, const char *id, const struct guest 
 	box->spec = (struct vm_spec){ .present = true, .name = (char *)(uintptr_t)"web", .vcpus = 1,
 		.memory_bytes = 32 << 20 };
 	box->config = (struct hv_config){ .id = id, .uuid = "11111111-2222-4333-8444-555555555555",
-		.name = "web", .dir = box->dir, .run_dir = box->run_dir, .mac = "52:54:00:00:00:01",
+		.name = "web", .dir = box->dir, .run_dir = box->run_dir, .nics = &one_nic,
 		.spec = &box->spec };
 	box->m = f->ops->open(f->hv, &box->config, on_event, box);
 }

@@ -14,6 +14,8 @@
 #include "lib/hypervisor/qemu/machine.h"
 #include "tests/unit/unit.h"
 
+static const struct hv_nic one_nic = { .mac = "52:54:00:00:00:01" };
+
 #define WORD(text) ((char[]){ text })
 
 static const char evil[] = "/data/a,\"b\",readonly=off 'c' id=x\\/vms/1";
@@ -23,7 +25,7 @@ build_on(struct vm_spec *spec, const char *base_path, const char *format, bool s
     const char *accel)
 {
 	struct hv_config config = { .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
-		.name = spec->name, .dir = evil, .run_dir = "/run/vmm/1", .mac = "52:54:00:00:00:01",
+		.name = spec->name, .dir = evil, .run_dir = "/run/vmm/1", .nics = &one_nic,
 		.spec = spec };
 	struct qemu_disk disk = { (char *)(uintptr_t)base_path, (char *)(uintptr_t)format };
 	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
@@ -123,10 +125,10 @@ START_TEST(argv__tap__g40_is_a_descriptor_of_the_launcher)
 {
 	struct vm_spec spec = plain_spec();
 	struct hv_config config = { .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
-		.name = spec.name, .dir = "/d", .run_dir = "/r", .mac = "52:54:00:00:00:01", .spec = &spec };
+		.name = spec.name, .dir = "/d", .run_dir = "/r", .nics = &one_nic, .spec = &spec };
 	struct qemu_disk disk = { 0 };
 	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
-		.disk = &disk, .accel = "tcg" };
+		.disk = &disk, .accel = "tcg", .arch = qemu_arch_get(ARCH_X86_64) };
 
 	spec.network = (struct network_spec){ .present = true, .type = NETWORK_TAP,
 		.bridge = (char *)(uintptr_t)"br,0\"" };
@@ -143,7 +145,7 @@ START_TEST(argv__tap__g40_is_a_descriptor_of_the_launcher)
 		ck_assert_str_eq(text(netdev, "fd"), fd);
 		ck_assert_uint_eq(count(&argv, "vhostfd"), vhost);
 		ck_assert_str_eq(text(nic, "netdev"), text(netdev, "id"));
-		ck_assert_str_eq(text(nic, "mac"), config.mac);
+		ck_assert_str_eq(text(nic, "mac"), one_nic.mac);
 		ck_assert_uint_eq(count(&argv, "br,0"), 0); /* the launcher's business */
 		ck_assert_uint_eq(count(&argv, "hostfwd"), 0);
 		json_object_put(netdev);

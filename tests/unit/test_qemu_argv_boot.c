@@ -8,6 +8,8 @@
 #include "lib/hypervisor/qemu/qemu.h"
 #include "tests/unit/unit.h"
 
+static const struct hv_nic one_nic = { .mac = "52:54:00:00:00:01" };
+
 static const char uuid[] = "11111111-2222-4333-8444-555555555555";
 static char kernel_path[] = "/k";
 
@@ -67,7 +69,7 @@ command_line(const struct row *row)
 {
 	struct vm_spec spec = row->spec;
 	struct hv_config config = { .id = "1", .uuid = uuid, .name = "web", .dir = "/data/a,b",
-		.run_dir = "/run/a,b", .mac = "52:54:00:00:00:01", .spec = &spec,
+		.run_dir = "/run/a,b", .nics = &one_nic, .spec = &spec,
 		.cdrom_path = row->cdrom ? "/store/image" : NULL };
 	struct qemu_disk disk = { 0 };
 	struct qemu_firmware firmware = { .code = (char *)(uintptr_t)"/x/CODE.fd",

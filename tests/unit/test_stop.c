@@ -360,7 +360,8 @@ START_TEST(stop__no_way_in__goes_on_at_once)
 		if (str_eq(why[i], "address"))
 			f.port = 0;
 		else if (str_eq(why[i], "network"))
-			f.vm->spec.network.type = NETWORK_NONE;
+			f.vm->spec.network =
+			    (struct network_spec){ .present = true, .type = NETWORK_NONE };
 		else if (str_eq(why[i], "key"))
 			f.vm->spec.cloud_init.present = false;
 		else

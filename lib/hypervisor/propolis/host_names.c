@@ -69,7 +69,9 @@ int
 host_check_names(
     const struct hv_propolis_config *config, const struct vm_spec *spec, struct err *err)
 {
-	return spec->network.type == NETWORK_VNIC ? check_network(config, &spec->network, err) : 0;
+	const struct network_spec *nic = vm_spec_login_nic(spec, NULL);
+
+	return nic != NULL ? check_network(config, nic, err) : 0;
 }
 
 /* Such texts go into a script of zonecfg, and into argv. */
@@ -151,16 +153,18 @@ name_all(struct host_machine *m, const struct network_spec *network)
 struct host_machine *
 host_machine_copy(const struct hv_propolis_config *config, const struct hv_config *machine)
 {
-	const struct network_spec *network = &machine->spec->network;
+	static const struct network_spec none = { .type = NETWORK_NONE };
+	const struct network_spec *nic = vm_spec_login_nic(machine->spec, NULL);
+	const struct network_spec *network = nic != NULL ? nic : &none;
 	struct host_machine *m = xcalloc(1, sizeof(*m));
 
 	m->config = config;
 	m->id = xstrdup(machine->id);
 	m->uuid = xstrdup(machine->uuid);
 	m->name = xstrdup(machine->name);
-	m->mac = xstrdup(machine->mac);
+	m->mac = xstrdup(nic != NULL ? machine->nics[0].mac : NULL);
 	m->dir = xstrdup(machine->dir);
-	m->has_nic = network->type == NETWORK_VNIC;
+	m->has_nic = nic != NULL;
 	m->over = xstrdup(network->link != NULL ? network->link : config->vnic_link);
 	m->disk_bytes = machine->spec->disk_bytes;
 	host_check_names(config, machine->spec, &m->refused);

@@ -260,17 +260,16 @@ propolis_op_unprepare(struct hv_machine *base, hv_done_fn *done, void *arg)
 bool
 machine_has_nic(const struct machine *m)
 {
-	const struct network_spec *net = &m->config->spec->network;
-
-	return net->present && net->type == NETWORK_VNIC;
+	return vm_spec_login_nic(m->config->spec, NULL) != NULL;
 }
 
 const char *
 machine_ssh_host(struct machine *m)
 {
-	const char *address = m->config->spec->network.address;
+	const struct network_spec *nic = vm_spec_login_nic(m->config->spec, NULL);
+	const char *address = nic != NULL ? nic->address : NULL;
 
-	if (!machine_has_nic(m))
+	if (nic == NULL)
 		return NULL;
 	if (address == NULL)
 		return m->guest_address[0] != '\0' ? m->guest_address : NULL;
@@ -354,9 +353,10 @@ on_address_timer(void *arg)
 void
 machine_seek_address(struct machine *m)
 {
+	const struct network_spec *nic = vm_spec_login_nic(m->config->spec, NULL);
 	struct task *task;
 
-	if (!machine_has_nic(m) || m->config->spec->network.address != NULL ||
+	if (nic == NULL || nic->address != NULL ||
 	    m->address_task != NULL)
 		return;
 	task = m->address_task = xcalloc(1, sizeof(*task));

@@ -103,17 +103,17 @@ adopt_record_lives(const struct hv_config *config, pid_t *ret_pid)
 }
 
 void
-adopt_record_tap(struct machine *m)
+adopt_record_taps(struct machine *m)
 {
 	CLEANUP_JSON json_object *doc = read_record(m->config);
-	json_object *taps = NULL, *first = NULL;
+	json_object *taps = NULL;
 
-	m->tap[0] = '\0';
-	if (json_object_is_type(doc, json_type_object) &&
-	    json_object_object_get_ex(doc, "taps", &taps) && json_object_is_type(taps, json_type_array))
-		first = json_object_array_get_idx(taps, 0);
-	if (json_object_is_type(first, json_type_string))
-		snprintf(m->tap, sizeof(m->tap), "%s", json_object_get_string(first));
+	strings_done(&m->taps);
+	if (!json_object_is_type(doc, json_type_object) ||
+	    !json_object_object_get_ex(doc, "taps", &taps) || !json_object_is_type(taps, json_type_array))
+		return;
+	for (size_t i = 0; i < json_object_array_length(taps); i++)
+		strings_add(&m->taps, json_object_get_string(json_object_array_get_idx(taps, i)));
 }
 
 /* ---- its monitor ---- */

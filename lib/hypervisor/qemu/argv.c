@@ -321,12 +321,12 @@ add_display(struct strings *argv, const struct qemu_plan *plan)
 }
 
 static json_object *
-user_netdev(const struct qemu_plan *plan)
+user_netdev(const struct qemu_plan *plan, const char *id)
 {
 	const struct strings *ports = &plan->config->spec->ports;
 	struct port port = { .host = "127.0.0.1",
 		.guest_port = vm_spec_ssh_port(plan->config->spec) };
-	json_object *netdev = object("type", TEXT, "user", "id", TEXT, "net0", NULL);
+	json_object *netdev = object("type", TEXT, "user", "id", TEXT, id, NULL);
 	json_object *forwards = json_object_new_array();
 	char rule[PORT_TEXT_MAX];
 
@@ -342,10 +342,11 @@ user_netdev(const struct qemu_plan *plan)
 
 /* The launcher made it, and it is on its bridge. */
 static json_object *
-tap_netdev(const struct qemu_plan *plan)
+tap_netdev(const struct qemu_plan *plan, const char *id, size_t index)
 {
-	CLEANUP_FREE char *fd = xasprintf("%d", QEMU_FD_TAP), *vhost = xasprintf("%d", QEMU_FD_VHOST);
-	json_object *netdev = object("type", TEXT, "tap", "id", TEXT, "net0", "fd", TEXT, fd, NULL);
+	CLEANUP_FREE char *fd = xasprintf("%d", QEMU_FD_TAP + 2 * (int)index);
+	CLEANUP_FREE char *vhost = xasprintf("%d", QEMU_FD_TAP + 2 * (int)index + 1);
+	json_object *netdev = object("type", TEXT, "tap", "id", TEXT, id, "fd", TEXT, fd, NULL);
 
 	if (plan->vhost) {
 		json_object_object_add(netdev, "vhost", json_object_new_boolean(true));
@@ -354,19 +355,38 @@ tap_netdev(const struct qemu_plan *plan)
 	return netdev;
 }
 
-static void
-add_network(struct strings *argv, const struct qemu_plan *plan)
+/* A port of a private network's switch: it may come and go while the machine runs. */
+static json_object *
+private_netdev(const struct hv_nic *nic, const char *id)
 {
-	const struct network_spec *network = &plan->config->spec->network;
+	json_object *netdev = object("type", TEXT, "dgram", "id", TEXT, id, NULL);
 
-	if (!network->present || network->type == NETWORK_USER)
-		add_json(argv, "-netdev", user_netdev(plan));
-	else if (network->type == NETWORK_TAP)
-		add_json(argv, "-netdev", tap_netdev(plan));
-	else
-		return;
-	add_device(argv, "virtio-net-pci", "nic0", "0x3",
-	    object("netdev", TEXT, "net0", "mac", TEXT, plan->config->mac, "romfile", TEXT, "", NULL));
+	json_object_object_add(netdev, "local",
+	    object("type", TEXT, "unix", "path", TEXT, nic->local_path, NULL));
+	json_object_object_add(netdev, "remote",
+	    object("type", TEXT, "unix", "path", TEXT, nic->remote_path, NULL));
+	return netdev;
+}
+
+static void
+add_nic(struct strings *argv, const struct qemu_plan *plan, size_t index)
+{
+	const struct hv_nic *nic = &plan->config->nics[index];
+	CLEANUP_FREE char *id = xasprintf("net%zu", index), *device = xasprintf("nic%zu", index);
+	CLEANUP_FREE char *address = index == 0 ? xstrdup("0x3") : xasprintf("0x%zx", 0x10 + index);
+
+	switch (network_type(vm_spec_nic(plan->config->spec, index))) {
+	case NETWORK_TAP:
+		add_json(argv, "-netdev", tap_netdev(plan, id, index));
+		break;
+	case NETWORK_PRIVATE:
+		add_json(argv, "-netdev", private_netdev(nic, id));
+		break;
+	default: /* the backend takes no others */
+		add_json(argv, "-netdev", user_netdev(plan, id));
+	}
+	add_device(argv, "virtio-net-pci", device, address,
+	    object("netdev", TEXT, id, "mac", TEXT, nic->mac, "romfile", TEXT, "", NULL));
 }
 
 static void
@@ -403,7 +423,8 @@ qemu_argv_build(const struct qemu_plan *plan, struct strings *ret_argv)
 	add_channels(&argv);
 	add_disk(&argv, plan);
 	add_drives(&argv, plan);
-	add_network(&argv, plan);
+	for (size_t i = 0; i < vm_spec_nic_count(plan->config->spec); i++)
+		add_nic(&argv, plan, i);
 	add_small_devices(&argv, plan);
 	add_tpm(&argv, plan);
 	add_display(&argv, plan);

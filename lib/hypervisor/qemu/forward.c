@@ -196,17 +196,19 @@ qemu_op_forward(
 	char rule[PORT_TEXT_MAX];
 	struct change *c;
 	json_object *args;
+	size_t nic = 0;
 
 	if (op == NULL)
 		return;
+	vm_spec_login_nic(m->config->spec, &nic);
 	c = xcalloc(1, sizeof(*c));
 	c->op = op;
 	c->port = *port;
 	c->add = add;
 	if (add)
-		line = xasprintf("hostfwd_add net0 %s", forward_rule(port, rule));
+		line = xasprintf("hostfwd_add net%zu %s", nic, forward_rule(port, rule));
 	else
-		line = xasprintf("hostfwd_remove net0 %s:%s:%u",
+		line = xasprintf("hostfwd_remove net%zu %s:%s:%u", nic,
 		    port_protocol_names[port->protocol], port->host, port->host_port);
 	args = json_object_new_object();
 	json_object_object_add(args, "command-line", json_object_new_string(line));

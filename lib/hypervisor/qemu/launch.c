@@ -128,13 +128,6 @@ make_console(const struct hv_config *config, struct made *made, struct err *err)
 	return 0;
 }
 
-void
-qemu_order_add(struct strings *list, const char *text)
-{
-	list->items = xreallocarray(list->items, list->count + 1, sizeof(*list->items));
-	list->items[list->count++] = xstrdup(text);
-}
-
 static void
 add_file(struct launch_order *order, const char *path, int to)
 {
@@ -164,7 +157,7 @@ allow_prefix(struct launch_order *order, const char *program)
 	CLEANUP_FREE char *prefix = qemu_program_prefix(program);
 
 	if (prefix != NULL)
-		qemu_order_add(
+		strings_add(
 		    &order->read, str_starts(prefix, "/nix/store/") ? "/nix/store" : prefix);
 }
 
@@ -175,16 +168,16 @@ qemu_launch_rights(struct launch_order *order, const struct qemu *hv, const char
 	const struct hv_env *env = hv->base.env;
 
 	for (size_t i = 0; i < ARRAY_LEN(readable); i++)
-		qemu_order_add(&order->read, readable[i]);
+		strings_add(&order->read, readable[i]);
 	allow_prefix(order, program);
 	for (size_t i = 0; i < ARRAY_LEN(writable); i++)
-		qemu_order_add(&order->write, writable[i]);
+		strings_add(&order->write, writable[i]);
 	order->drop = env->qemu_uid >= 0 && env->qemu_gid >= 0;
 	if (!order->drop)
 		return;
 	order->uid = (uint64_t)env->qemu_uid;
 	order->gid = (uint64_t)env->qemu_gid;
-	qemu_order_add(&order->own, config->dir);
+	strings_add(&order->own, config->dir);
 }
 
 /* A file of the machine's own that the emulator opens by its path. */
@@ -193,9 +186,9 @@ allow_file(struct launch_order *order, const char *dir, const char *name, bool w
 {
 	CLEANUP_FREE char *path = fs_join(dir, name);
 
-	qemu_order_add(write ? &order->write : &order->read, path);
+	strings_add(write ? &order->write : &order->read, path);
 	if (order->drop)
-		qemu_order_add(&order->own, path);
+		strings_add(&order->own, path);
 }
 
 static void
@@ -207,7 +200,6 @@ fill_rights(struct launch_order *order, const struct qemu_plan *plan, const stru
 	} files[] = { { "disk.qcow2", true }, { "efivars.fd", true }, { "screen.png", true },
 		{ "kernel", false }, { "initrd", false } };
 	const struct hv_config *config = plan->config;
-	const struct network_spec *network = &config->spec->network;
 
 	qemu_launch_rights(order, hv, plan->program, config);
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
@@ -215,18 +207,27 @@ fill_rights(struct launch_order *order, const struct qemu_plan *plan, const stru
 	if (plan->arch->console == NULL) {
 		allow_file(order, config->run_dir, "console", true);
 		if (order->drop)
-			qemu_order_add(&order->own, config->run_dir);
+			strings_add(&order->own, config->run_dir);
 	}
 	if (config->spec->display != DISPLAY_NONE) {
 		CLEANUP_FREE char *socket = qemu_display_path(config), *dir = fs_dirname(socket);
 
-		qemu_order_add(&order->make, dir);
+		strings_add(&order->make, dir);
 		if (order->drop) {
-			qemu_order_add(&order->own, config->run_dir);
-			qemu_order_add(&order->own, dir);
+			strings_add(&order->own, config->run_dir);
+			strings_add(&order->own, dir);
 		}
 	}
-	order->network = !network->present || network->type == NETWORK_USER;
+	for (size_t i = 0; i < vm_spec_nic_count(config->spec); i++) {
+		if (config->nics[i].local_path != NULL) {
+			CLEANUP_FREE char *folder = fs_dirname(config->nics[i].local_path);
+
+			strings_add(&order->make, folder);
+			if (order->drop)
+				strings_add(&order->own, folder);
+		}
+	}
+	order->network = vm_spec_has_user_network(config->spec);
 }
 
 /* What the emulator takes by a path that is its own: a kernel, and a place for what a screen
@@ -275,33 +276,39 @@ make_files(const struct hv_config *config, struct err *err)
 	return rc == 0 ? make_display(config, err) : rc;
 }
 
-/* Looked at again: much may have changed since the machine was made. */
 static int
-add_tap(struct launch_order *order, const struct hv_config *config, bool *ret_vhost,
+add_tap(struct launch_order *order, const struct hv_config *config, size_t index, bool vhost,
     struct err *err)
 {
-	const struct network_spec *network = &config->spec->network;
-	CLEANUP_FD int vhost = -1;
+	const struct network_spec *network = vm_spec_nic(config->spec, index);
+	struct launch_tap *taps = order->taps.items;
 	char name[TAP_NAME_MAX];
-	struct launch_tap *tap;
-	int rc;
+	int rc = tap_check(network->bridge, err), fd = QEMU_FD_TAP + 2 * (int)index;
 
-	if (!network->present || network->type != NETWORK_TAP)
-		return 0;
-	rc = tap_check(network->bridge, err);
 	if (rc != 0)
 		return rc;
-	vhost = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
-	tap_name(config->id, 0, name);
-	tap = xcalloc(1, sizeof(*tap));
-	*tap = (struct launch_tap){ .present = true, .bridge = xstrdup(network->bridge),
-		.name = xstrdup(name), .to = QEMU_FD_TAP, .vhost_to = vhost >= 0 ? QEMU_FD_VHOST : 0 };
-	if (!tap_privileged())
-		tap->helper = xstrdup(tap_helper_path());
-	order->taps.items = tap;
-	order->taps.count = 1;
-	*ret_vhost = vhost >= 0;
+	tap_name(config->id, (unsigned)index, name);
+	taps[order->taps.count++] = (struct launch_tap){ .present = true,
+		.bridge = xstrdup(network->bridge), .name = xstrdup(name), .to = (uint64_t)fd,
+		.helper = tap_privileged() ? NULL : xstrdup(tap_helper_path()),
+		.vhost_to = vhost ? (uint64_t)fd + 1 : 0 };
 	return 0;
+}
+
+/* Looked at again: much may have changed since the machine was made. */
+static int
+add_taps(struct launch_order *order, const struct hv_config *config, bool *ret_vhost,
+    struct err *err)
+{
+	CLEANUP_FD int vhost = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
+	int rc = 0;
+
+	*ret_vhost = vhost >= 0;
+	order->taps.items = xcalloc(NICS_MAX, sizeof(struct launch_tap));
+	for (size_t i = 0; rc == 0 && i < vm_spec_nic_count(config->spec); i++)
+		if (network_type(vm_spec_nic(config->spec, i)) == NETWORK_TAP)
+			rc = add_tap(order, config, i, *ret_vhost, err);
+	return rc;
 }
 
 static int
@@ -313,7 +320,7 @@ make_order(const struct qemu *hv, const struct hv_config *config, const char *ac
 	struct qemu_firmware firmware = { 0 };
 	struct qemu_plan plan = { .config = config, .disk = &disk, .accel = accel,
 		.seed = fs_exists(seed), .arch = qemu_arch_get(config->spec->arch) };
-	int rc = add_tap(order, config, &plan.vhost, err);
+	int rc = add_taps(order, config, &plan.vhost, err);
 
 	if (rc == 0)
 		rc = qemu_disk_read(config->dir, &disk, err);

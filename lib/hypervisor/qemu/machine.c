@@ -475,7 +475,7 @@ qemu_op_console_close(struct hv_machine *base)
 
 const struct hv_ops qemu_ops = {
 	.backend = BACKEND_QEMU,
-	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_TAP | HV_CAN_CONSOLE | HV_CAN_SSH |
+	.capabilities = HV_CAN_SUSPEND | HV_CAN_USER_NET | HV_CAN_TAP | HV_CAN_PRIVATE | HV_CAN_NICS | HV_CAN_CONSOLE | HV_CAN_SSH |
 	    HV_CAN_POWER_BUTTON | HV_CAN_BIOS | HV_CAN_COMMIT | HV_CAN_UEFI | HV_CAN_SECURE_BOOT |
 	    HV_CAN_TPM | HV_CAN_ARCH | HV_CAN_KERNEL | HV_CAN_CDROM | HV_CAN_DISPLAY |
 	    HV_CAN_FORWARD,

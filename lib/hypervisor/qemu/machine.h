@@ -71,7 +71,7 @@ struct machine {
 	struct port *forwards; /* owned; by "info usernet", that of SSH among them */
 	size_t forward_count;
 	struct address_seek *seek; /* NULL: its port is forwarded, or it has none */
-	char tap[16];		   /* the host's end of its network; "": none */
+	struct strings taps;	   /* the host's ends of its networks of type tap */
 	bool retried;	       /* after a failure of kvm */
 	bool tell_responsive;  /* once its state is known again */
 	uint64_t ran_ms, reset_ms;
@@ -124,8 +124,8 @@ void adopt_on_ready(struct machine *m);
 void adopt_on_deadline(struct machine *m);
 /* Whether the process of <dir>/launch.json lives. */
 bool adopt_record_lives(const struct hv_config *config, pid_t *ret_pid);
-/* What the launcher noted of the tap that it made. */
-void adopt_record_tap(struct machine *m);
+/* What the launcher noted of the taps that it made. */
+void adopt_record_taps(struct machine *m);
 
 /* monitor.c */
 extern const struct qmp_handler machine_qmp_handler;

@@ -169,10 +169,9 @@ monitor_requery(struct machine *m)
 bool
 monitor_ask_usernet(struct machine *m, qmp_reply_fn *fn, void *arg)
 {
-	const struct network_spec *network = &m->config->spec->network;
 	json_object *args;
 
-	if (network->present && network->type != NETWORK_USER)
+	if (!vm_spec_has_user_network(m->config->spec))
 		return false;
 	args = json_object_new_object();
 	json_object_object_add(args, "command-line", json_object_new_string("info usernet"));

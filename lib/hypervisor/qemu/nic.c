@@ -11,17 +11,32 @@
 #include "lib/net/address.h"
 #include "lib/net/tap.h"
 
+/* The NIC whose guest's address is looked for; NULL: SSH is forwarded, or there is none. */
+static const struct network_spec *
+sought_nic(const struct vm_spec *spec, size_t *ret_index)
+{
+	const struct network_spec *nic = vm_spec_login_nic(spec, ret_index);
+
+	return nic != NULL && nic->type == NETWORK_TAP ? nic : NULL;
+}
+
 static bool
 has_tap(const struct vm_spec *spec)
 {
-	return spec->network.present && spec->network.type == NETWORK_TAP;
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++)
+		if (network_type(vm_spec_nic(spec, i)) == NETWORK_TAP)
+			return true;
+	return false;
 }
 
 int
 nic_check_spec(const struct vm_spec *spec, struct err *err)
 {
-	int rc = has_tap(spec) ? tap_check(spec->network.bridge, err) : 0;
+	int rc = 0;
 
+	for (size_t i = 0; rc == 0 && i < vm_spec_nic_count(spec); i++)
+		if (network_type(vm_spec_nic(spec, i)) == NETWORK_TAP)
+			rc = tap_check(vm_spec_nic(spec, i)->bridge, err);
 	return rc == 0 ? 0 : err_wrap(err, "the machine '%s' can not have its network", spec->name);
 }
 
@@ -56,13 +71,18 @@ void
 nic_begin(struct machine *m)
 {
 	CLEANUP_FREE char *agent = fs_join(m->config->run_dir, "agent");
-	const struct address_config config = { .loop = m->hv->base.env->loop, .mac = m->config->mac,
-		.bridge = m->config->spec->network.bridge, .agent_path = agent,
+	struct address_config config = { .loop = m->hv->base.env->loop, .agent_path = agent,
 		.lease_patterns = m->hv->base.env->lease_patterns };
+	const struct network_spec *nic;
+	size_t index;
 
-	if (!has_tap(m->config->spec) || m->seek != NULL)
+	if (has_tap(m->config->spec))
+		adopt_record_taps(m);
+	nic = sought_nic(m->config->spec, &index);
+	if (nic == NULL || m->seek != NULL)
 		return;
-	adopt_record_tap(m);
+	config.mac = m->config->nics[index].mac;
+	config.bridge = nic->bridge;
 	m->seek = address_seek_create(&config, on_address, m);
 	/* Of an agent that came while nobody looked no event is left. */
 	qmp_command(m->qmp, "query-chardev", NULL, on_chardevs, m);
@@ -72,19 +92,19 @@ void
 nic_end(struct machine *m)
 {
 	address_seek_destroy(TAKE(m->seek));
-	m->tap[0] = '\0';
+	strings_done(&m->taps);
 }
 
 void
 nic_facts(const struct machine *m, struct hv_facts *facts)
 {
+	facts->taps = m->taps.count > 0 ? &m->taps : NULL;
 	if (m->seek == NULL)
 		return;
 	facts->ssh_host = address_seek_host(m->seek);
 	facts->ssh_port = vm_spec_ssh_port(m->config->spec);
 	facts->address_source = address_seek_source(m->seek);
 	facts->address_seen = address_seek_seen(m->seek);
-	facts->tap = m->tap[0] != '\0' ? m->tap : NULL;
 }
 
 void

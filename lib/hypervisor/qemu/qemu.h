@@ -44,8 +44,7 @@ enum qemu_fd {
 	QEMU_FD_CDROM,
 	QEMU_FD_FIRMWARE,
 	QEMU_FD_TPM, /* connected to the TPM's process */
-	QEMU_FD_TAP,
-	QEMU_FD_VHOST,
+	QEMU_FD_TAP, /* of NIC i: + 2 * i, and /dev/vhost-net beside it */
 };
 enum { QEMU_SET_CONSOLE_LOG = 1, QEMU_SET_CONSOLE_IN, QEMU_SET_IMAGE, QEMU_SET_SEED,
 	QEMU_SET_CDROM, QEMU_SET_FIRMWARE };
@@ -100,7 +99,6 @@ void qemu_launch_rights(struct launch_order *order, const struct qemu *hv, const
     const struct hv_config *config);
 char *qemu_program_prefix(const char *program); /* owned; NULL: the system's own */
 const char *qemu_program(const struct qemu *hv, int arch); /* borrowed; NULL: not installed */
-void qemu_order_add(struct strings *list, const char *text);
 
 /* ---- tpm.c: the process that is a machine's TPM ---- */
 

@@ -86,15 +86,15 @@ make_order(const struct qemu *hv, const struct hv_config *config, const char *pr
 	if (fs_mkdirs(dir, 0700, err) != 0)
 		return E_IO;
 	for (size_t i = 0; i < ARRAY_LEN(argv); i++)
-		qemu_order_add(&order->argv, argv[i]);
+		strings_add(&order->argv, argv[i]);
 	order->parent = (uint64_t)getpid();
 	order->record = fs_join(config->dir, "tpm.json");
 	order->generation = xstrdup(generation);
 	order->lock = fs_join(dir, ".lock");
 	qemu_launch_rights(order, hv, program, config);
-	qemu_order_add(&order->make, dir);
+	strings_add(&order->make, dir);
 	if (order->drop)
-		qemu_order_add(&order->own, dir);
+		strings_add(&order->own, dir);
 	return 0;
 }
 
