@@ -22,7 +22,8 @@ struct create_args {
 	struct file_ref cloud_init, ssh_key, private_key;
 	uint64_t vcpus, memory_bytes, disk_bytes;
 	char *network, *bridge, *link, *address, *gateway, *hostname, *user;
-	struct strings dns, ports; /* the flag --port, once for each */
+	char *mac;
+	struct strings dns, nics, ports; /* the flags --nic and --port, once for each */
 	uint64_t ssh_port;
 	int arch, firmware, display;
 	struct file_ref kernel, initrd;
@@ -46,6 +47,8 @@ static const struct field create_fields[] = {
 	FIELD(struct create_args, address, FIELD_STRING, .min = 1, .text = "vnic: the guest's own address, as in 192.0.2.10/24; default: by DHCP"),
 	FIELD(struct create_args, gateway, FIELD_STRING, .min = 1, .text = "vnic with an address: the router"),
 	FIELD(struct create_args, dns,     FIELD_STRINGS, .text = "vnic with an address: a name server; may be given again"),
+	FIELD(struct create_args, mac,     FIELD_STRING, .min = 1, .text = "its MAC address, as in 52:54:00:12:34:56; default: one that no other machine has"),
+	FIELD_NAMED("nic", struct create_args, nics, FIELD_STRINGS, .max = NICS_MAX, .text = "one of several NICs, instead of --network: user, or tap,bridge=br0,mac=52:54:00:12:34:56; may be given again"),
 	FIELD_NAMED("port", struct create_args, ports, FIELD_STRINGS, .text = "network user: a port of the host that leads to the guest: 8080:80, 127.0.0.1:5353:53/udp, 0:22; may be given again"),
 	FIELD(struct create_args, cloud_init, FIELD_FILE, .text = "your own cloud-init user-data"),
 	FIELD(struct create_args, hostname, FIELD_STRING, .min = 1, .text = "the guest's host name; default: the machine's name"),
@@ -200,8 +203,41 @@ add_network(const struct create_args *a, json_object *params)
 	json_add_string(network, "link", a->link);
 	json_add_string(network, "address", a->address);
 	json_add_string(network, "gateway", a->gateway);
+	json_add_string(network, "mac", a->mac);
 	add_strings(network, "dns", &a->dns);
 	add_block(params, "network", network);
+}
+
+/* "tap,bridge=br0": a word alone is the type.  What the keys mean is the daemon's to say. */
+static json_object *
+nic_json(const char *text)
+{
+	json_object *nic = json_object_new_object();
+
+	while (*text != '\0') {
+		CLEANUP_FREE char *part = xstrndup(text, strcspn(text, ","));
+		char *value = strchr(part, '=');
+
+		if (value != NULL)
+			*value++ = '\0';
+		json_add_string(nic, value != NULL ? part : "type", value != NULL ? value : part);
+		text += strcspn(text, ",");
+		text += *text == ',';
+	}
+	return nic;
+}
+
+static void
+add_nics(const struct create_args *a, json_object *params)
+{
+	json_object *list;
+
+	if (a->nics.count == 0)
+		return;
+	list = json_object_new_array();
+	for (size_t i = 0; i < a->nics.count; i++)
+		json_object_array_add(list, nic_json(a->nics.items[i]));
+	json_object_object_add(params, "networks", list);
 }
 
 static void
@@ -229,6 +265,7 @@ add_words(const struct create_args *a, json_object *params)
 	add_size(params, "memory", a->memory_bytes);
 	add_size(params, "disk", a->disk_bytes);
 	add_network(a, params);
+	add_nics(a, params);
 	add_strings(params, "ports", &a->ports);
 	if (a->arch != ARCH_DEFAULT)
 		json_add_string(params, "arch", arch_names[a->arch]);
@@ -258,6 +295,8 @@ check(const struct create_args *a, struct err *err)
 		    firmware_names[a->firmware]);
 	if (a->kernel.kind == FILE_NONE && (a->initrd.kind != FILE_NONE || a->cmdline != NULL))
 		return err_set(err, E_USAGE, "--initrd and --cmdline belong to --kernel");
+	if (a->nics.count > 0 && (network_word(a) != NULL || a->mac != NULL))
+		return err_set(err, E_USAGE, "--nic and what belongs to --network are the same; give one");
 	if (a->image != NULL && a->image_url != NULL)
 		return err_set(err, E_USAGE, "--image and --image-url are the same; give one");
 	if (a->image == NULL && a->image_url == NULL && a->backend != BACKEND_NOOP && a->cdrom == NULL &&

@@ -38,11 +38,27 @@ add_number(struct table *table, const char *before, int64_t number)
 		table_add(table, NULL);
 }
 
+/* "user+private" */
+static char *
+networks_shown(struct json_object *vm)
+{
+	struct json_object *list = json_member(vm, "networks");
+	struct sbuf text = { 0 };
+
+	if (!json_object_is_type(list, json_type_array) || json_object_array_length(list) < 2)
+		return xstrdup(json_string(json_member(vm, "network"), "type"));
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		sbuf_addf(&text, "%s%s", i > 0 ? "+" : "",
+		    json_string(json_object_array_get_idx(list, i), "type"));
+	return sbuf_take(&text);
+}
+
 static void
 add_row(struct table *table, struct json_object *vm)
 {
 	CLEANUP_FREE char *state = state_shown(vm);
 	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
+	CLEANUP_FREE char *networks = networks_shown(vm);
 	int64_t pid = json_int(vm, "pid"), port = json_int(json_member(vm, "ssh"), "port");
 
 	table_add(table, json_string(vm, "name"));
@@ -50,7 +66,7 @@ add_row(struct table *table, struct json_object *vm)
 	table_add(table, state);
 	table_addf(table, "%lld", (long long)json_int(vm, "vcpus"));
 	table_add(table, memory);
-	table_add(table, json_string(json_member(vm, "network"), "type"));
+	table_add(table, networks);
 	add_number(table, "", pid);
 	add_number(table, ":", port);
 }
@@ -130,9 +146,8 @@ line(const struct vmctl *ctl, const char *label, const char *text)
 }
 
 static char *
-network_shown(struct json_object *vm)
+network_shown(struct json_object *network)
 {
-	struct json_object *network = json_member(vm, "network");
 	const char *type = json_string(network, "type"), *bridge = json_string(network, "bridge"),
 		   *tap = json_string(network, "tap");
 	static const struct {
@@ -241,6 +256,25 @@ phases_shown(struct json_object *phases)
 }
 
 static void
+print_networks(const struct vmctl *ctl, struct json_object *vm)
+{
+	struct json_object *list = json_member(vm, "networks");
+	size_t count =
+	    json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+	CLEANUP_FREE char *first = network_shown(json_member(vm, "network"));
+
+	if (count < 2)
+		line(ctl, "Network:", first);
+	for (size_t i = 0; count > 1 && i < count; i++) {
+		struct json_object *nic = json_object_array_get_idx(list, i);
+		CLEANUP_FREE char *network = network_shown(nic);
+		const char *mac = json_string(nic, "mac");
+
+		out_line(ctl, "%-12s %s, %s", "Network:", network, mac != NULL ? mac : "?");
+	}
+}
+
+static void
 print_times(const struct vmctl *ctl, struct json_object *vm)
 {
 	static const struct {
@@ -261,7 +295,7 @@ static void
 print_status(const struct vmctl *ctl, struct json_object *vm)
 {
 	struct json_object *operation = json_member(vm, "operation");
-	CLEANUP_FREE char *state = state_shown(vm), *network = network_shown(vm);
+	CLEANUP_FREE char *state = state_shown(vm);
 	CLEANUP_FREE char *ssh = ssh_shown(vm), *provision = provision_shown(vm);
 	CLEANUP_FREE char *ports = ports_shown(json_member(vm, "ports"));
 	CLEANUP_FREE char *image = image_shown(json_member(vm, "image"));
@@ -277,7 +311,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	out_line(ctl, "%-12s %lld", "vCPUs:", (long long)json_int(vm, "vcpus"));
 	line(ctl, "Memory:", memory);
 	line(ctl, "Disk:", json_int(vm, "disk_bytes") > 0 ? disk : NULL);
-	line(ctl, "Network:", network);
+	print_networks(ctl, vm);
 	line(ctl, "Ports:", ports);
 	line(ctl, "Arch:", json_string(vm, "arch"));
 	line(ctl, "Firmware:", firmware);

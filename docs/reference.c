@@ -16,6 +16,7 @@
 #include "lib/base/frame.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
+#include "lib/vmfile/networks.h"
 #include "lib/vmfile/vmfile.h"
 #include "proto/gate.h"
 #include "proto/results.h"
@@ -128,6 +129,11 @@ chapter_vmfile(void)
 {
 	printf("| key | type | default | meaning |\n|---|---|---|---|\n");
 	for (const struct field *f = vm_spec_fields; f->name != NULL; f++)
+		if (!str_eq(f->name, "name")) /* the mapping's key */
+			print_field(f, "", true, true);
+	printf("\nA private network, under `networks` at the top of the file:\n\n"
+	       "| key | type | default | meaning |\n|---|---|---|---|\n");
+	for (const struct field *f = file_network_fields; f->name != NULL; f++)
 		if (!str_eq(f->name, "name")) /* the mapping's key */
 			print_field(f, "", true, true);
 }

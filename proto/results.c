@@ -23,9 +23,11 @@ static const struct result_row network_rows[] = {
 	ROW("type",   STRING, "how the machine is connected", .words = network_names),
 	ROW("bridge", STRING, "tap: the host's bridge", MAYBE),
 	ROW("tap",     STRING, "while it runs: the host's end of it", MAYBE),
-	ROW("name",   STRING, "vnic: what the VNIC is called", MAYBE),
+	ROW("mac",    STRING, "the NIC's address", MAYBE),
+	ROW("name",   STRING, "private: the network's name; vnic: what the VNIC is called", MAYBE),
 	ROW("link",   STRING, "vnic: the host's link that it is over", MAYBE),
-	ROW("address", STRING, "vnic: the guest's own address", MAYBE),
+	ROW("subnet", STRING, "private: the network's addresses", MAYBE),
+	ROW("address", STRING, "vnic, private: the guest's own address", MAYBE),
 	ROW("gateway", STRING, "vnic: the router", MAYBE),
 	ROW("dns", STRINGS, "vnic: name servers", MAYBE),
 	END
@@ -91,9 +93,10 @@ static const struct result_row firmware_rows[] = {
 	ROW("vcpus",        INTEGER, "virtual processors"), \
 	ROW("memory_mib",   INTEGER, "memory, in MiB"), \
 	ROW("disk_bytes",   INTEGER, "size of its disk, in bytes; 0: it has none"), \
-	ROW("network",      OBJECT,  "its network", .rows = network_rows), \
+	ROW("network",      OBJECT,  "its first NIC, or type none", .rows = network_rows), \
+	ROW("networks",     OBJECTS, "its NICs", .rows = network_rows), \
 	ROW("ports",        OBJECTS, "network user: ports of the host that lead to it", .rows = port_rows), \
-	ROW("mac",          STRING,  "its network card's address", MAYBE), \
+	ROW("mac",          STRING,  "its first NIC's address", MAYBE), \
 	ROW("pid",          INTEGER, "of its hypervisor's process", MAYBE), \
 	ROW("accel",        STRING,  "how its processors are run", MAYBE), \
 	ROW("arch",         STRING,  "the processor's architecture", MAYBE, .words = arch_names + 1), \

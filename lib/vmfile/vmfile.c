@@ -11,6 +11,7 @@
 #include "lib/base/str.h"
 #include "lib/vmfile/convert.h"
 #include "lib/vmfile/depends.h"
+#include "lib/vmfile/networks.h"
 #include "lib/yaml/problems.h"
 #include "lib/yaml/yaml.h"
 
@@ -105,8 +106,6 @@ check_machine(struct load *load, json_object *json, const char *prefix, struct v
 	CLEANUP_FREE char *image = xasprintf("%s.image", prefix);
 	struct err err = ERR_INIT;
 
-	spec->present = true;
-	fields_decode(vm_spec_fields, json, prefix, &options, spec);
 	vm_spec_check(spec, prefix, &options);
 	if (load->backend != BACKEND_DEFAULT)
 		spec->backend = (int)load->backend;
@@ -119,8 +118,9 @@ check_machine(struct load *load, json_object *json, const char *prefix, struct v
 }
 
 static void
-read_machines(struct load *load, const struct node *vms)
+read_machines(struct load *load, const struct node *vms, const struct node *networks)
 {
+	struct field_options options = { .kebab = true, .on_problem = on_problem, .arg = load };
 	struct convert convert = {
 		.marks = load->vmfile->marks, .problems = load->problems, .dir = load->vmfile->dir
 	};
@@ -135,6 +135,16 @@ read_machines(struct load *load, const struct node *vms)
 		machines[i] = convert_machine(
 		    &convert, vm_spec_fields, vms->items[2 * i], vms->items[2 * i + 1], prefix);
 	}
+	if (networks != NULL)
+		networks_read(load->vmfile, &convert, networks, &options);
+	for (size_t i = 0; i < count; i++) {
+		CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", i);
+
+		specs[i].present = machines[i] != NULL;
+		if (machines[i] != NULL)
+			fields_decode(vm_spec_fields, machines[i], prefix, &options, &specs[i]);
+	}
+	networks_resolve(load->vmfile, load->problems);
 	for (size_t i = 0; i < count; i++) {
 		CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", i);
 
@@ -149,8 +159,8 @@ read_machines(struct load *load, const struct node *vms)
 static void
 read_root(struct load *load, const struct node *root)
 {
-	static const char *const known[] = { "vms" };
-	const struct node *vms = NULL;
+	static const char *const known[] = { "vms", "networks" };
+	const struct node *vms = NULL, *networks = NULL;
 
 	if (root->kind != NODE_MAP) {
 		problems_addf(load->problems, root->line, root->column, NULL,
@@ -159,18 +169,22 @@ read_root(struct load *load, const struct node *root)
 	}
 	for (size_t i = 0; i + 1 < root->count; i += 2) {
 		const struct node *key = root->items[i];
-		CLEANUP_FREE char *shown = str_line(key->text, strnlen(key->text, 64));
+		CLEANUP_FREE char *shown = str_line(key->text, strnlen(key->text, 64)), *hint = NULL;
+		const char *near = str_nearest(key->text, known, ARRAY_LEN(known));
 
-		if (str_eq(key->text, "vms"))
+		if (str_eq(key->text, "vms")) {
 			vms = root->items[i + 1];
-		else
-			problems_addf(load->problems, key->line, key->column,
-			    str_nearest(key->text, known, 1) != NULL ? "did you mean 'vms'?"
-								     : "known here: vms",
+		} else if (str_eq(key->text, "networks")) {
+			networks = root->items[i + 1];
+		} else {
+			hint = near != NULL ? xasprintf("did you mean '%s'?", near)
+					    : xstrdup("known here: vms, networks");
+			problems_addf(load->problems, key->line, key->column, hint,
 			    "unknown key '%s'", shown);
+		}
 	}
 	if (vms != NULL && vms->kind == NODE_MAP && vms->count > 0)
-		read_machines(load, vms);
+		read_machines(load, vms, networks);
 	else if (vms != NULL && vms->kind != NODE_MAP && node_plain_kind(vms) != PLAIN_NULL)
 		problems_addf(load->problems, vms->line, vms->column,
 		    "write a line 'name:' for each machine, with its settings below it",
@@ -236,6 +250,7 @@ vmfile_destroy(struct vmfile *vmfile)
 	for (size_t i = 0; i < vmfile->vms.count; i++)
 		vm_spec_release((struct vm_spec *)vmfile->vms.items + i);
 	free(vmfile->vms.items);
+	networks_done(vmfile);
 	marks_done(vmfile->marks);
 	free(vmfile->marks);
 	free(vmfile->path);

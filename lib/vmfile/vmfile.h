@@ -21,6 +21,7 @@ struct vmfile {
 	char *dir;
 	struct objects vms;  /* struct vm_spec, in file order; all file references are FILE_PATH,
 				absolute, "~" expanded, and not yet opened */
+	struct objects networks; /* struct file_network, in file order; lib/vmfile/networks.h */
 	struct marks *marks; /* private */
 };
 

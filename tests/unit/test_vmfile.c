@@ -61,7 +61,7 @@ static const struct {
 	{ "- a\n", F "1:1: the file must be a mapping with the key 'vms'\n" },
 	{ "vms: [a]\n", F "1:6: 'vms' must be a mapping of names to machines (write a line 'name:' for each machine, with its settings below it)\n" },
 	{ VM "vm: 1\n", F "4:1: unknown key 'vm' (did you mean 'vms'?)\n" },
-	{ VM "version: 3\n", F "4:1: unknown key 'version' (known here: vms)\n" },
+	{ VM "version: 3\n", F "4:1: unknown key 'version' (known here: vms, networks)\n" },
 	{ VM "---\nvms: {}\n", F "4:1: the file holds several documents; there must be one\n" },
 	{ VM "    memory: \xff\n", F "4:13: is not valid UTF-8 (save the file as UTF-8)\n" },
 	{ "vms:\n  w\xc3\xa4" "b:\n    image: \xc3\xa4\xff\n", F "3:13: is not valid UTF-8 (save the file as UTF-8)\n" },
@@ -140,6 +140,15 @@ static const struct {
 	{ VM "    vcpus: !!int 2\n", F "4:12: the tag 'tag:yaml.org,2002:int' is not taken (leave it out; put a text in quotes to keep it a text)\n" },
 	{ VM "    ssh: debian\n", F "4:10: 'ssh' must be a mapping, not a string\n" },
 	{ VM "    network: tun\n", F "4:14: 'network.type': 'tun' is none of: default, user, none, tap, vnic, private\n" },
+	{ "networks: {lan: {subnet: 10.66.0.0/24}}\n" VM "    network: {name: lam}\n", F "5:21: 'network.name' is 'lam', which is no network of the file (did you mean 'lan'?)\n" },
+	{ VM "    network: {name: lan}\n", F "4:21: 'network.name' is 'lan', which is no network of the file (add 'networks: {lan: {}}' at the top of the file)\n" },
+	{ "networks: {lan: {subnet: 10.66.0.1/24}}\n" VM "    network: none\n", F "1:26: 'subnet' is not a network with its prefix (write it as in 10.66.0.0/24)\n" },
+	{ "networks: {lan: {subnet: 10.0.0.0/8}, l2: {subnet: 10.66.0.0/24}}\n" VM "    network: none\n", F "1:52: 'subnet' overlaps the network 'lan' (a guest on both could not tell them apart)\n" },
+	{ "networks: {lan: {subnet: 10.66.0.0/24}}\n" VM "    network: {name: lan, address: 10.67.0.3}\n", F "5:35: 'network.address' is not in the private network's subnet (choose another of the private network's subnet)\n" },
+	{ "networks: {lan: {subnet: 10.66.0.0/24}}\n" VM "    network: {name: lan, address: 10.66.0.3}\n  b: {image: x, network: {name: lan, address: 10.66.0.3/24}}\n", F "6:47: 'network.address' is that of machine 'web' (give each machine its own, or none)\n" },
+	{ VM "    networks: []\n", F "4:15: 'networks' must have between 1 and 8 entries, not 0\n" },
+	{ VM "    networks: [user, user]\n", F "4:22: 'networks[1]' is a second network of type user (one is enough: they lead to the same)\n" },
+	{ VM "    networks: [user, {mac: \"53:54:00:00:00:01\", type: tap, bridge: br0}]\n", F "4:28: 'networks[1].mac' is no address of a single NIC (its first byte is even, as in 52:54:00:12:34:56)\n" },
 	{ VM "    network: no\n", F "4:14: 'network' must be a string, but no is a boolean in YAML (write it in quotes: \"no\")\n" },
 	{ VM "    network: {type: user, link: net0}\n", F "4:33: 'network.link' belongs to network type vnic\n" },
 	{ VM "    network: {type: tap, bridge: br0, address: 192.0.2.9/24}\n", F "4:48: 'network.address' belongs to network types vnic and private\n" },
@@ -203,7 +212,7 @@ static const struct {
 	  F "3:13: 'memory' must be a number, but no is a boolean in YAML\n"
 	  F "4:11: 'disk': 'x' is not a size (write a number with a unit, such as 512MiB or 10GiB)\n"
 	  F "5:3: 'B' is not a name for a machine (use 1 to 63 of a-z, 0-9 and '-', with no '-' at either end)\n"
-	  F "7:1: unknown key 'foo' (known here: vms)\n" },
+	  F "7:1: unknown key 'foo' (known here: vms, networks)\n" },
 };
 /* clang-format on */
 
@@ -277,6 +286,37 @@ START_TEST(vmfile__whole_example__read)
 	ck_assert_str_eq(vm_spec_step(web, 2)->file.mode, "0640");
 	ck_assert_str_eq(web->depends_on.items[0], "db");
 	ck_assert_str_eq(where, "VMFile.yaml:16:24");
+	vmfile_destroy(f);
+}
+END_TEST
+
+START_TEST(vmfile__private_networks__completed)
+{
+	struct vmfile *f = good("networks: {lan: {subnet: 10.66.0.0/24}, wan: }\n"
+				"vms:\n"
+				"  web: {image: ./x, networks: [user, {name: lan, address: 10.66.0.11}]}\n"
+				"  db: {image: ./x, network: {name: lan}, cloud-init: {hostname: big}}\n"
+				"  far: {image: ./x, networks: [user, {name: wan, hosts: [10.66.1.9 nas]}]}\n");
+	const struct network_spec *web = vm_spec_nic(vmfile_vm(f, 0), 1);
+	const struct network_spec *db = vm_spec_nic(vmfile_vm(f, 1), 0);
+	const struct network_spec *far = vm_spec_nic(vmfile_vm(f, 2), 1);
+	CLEANUP_FREE char *line = NULL;
+
+	ck_assert_int_eq(network_type(web), NETWORK_PRIVATE);
+	ck_assert_str_eq(web->subnet, "10.66.0.0/24");
+	ck_assert_str_eq(web->address, "10.66.0.11/24");
+	/* A free one, and always the same. */
+	ck_assert(str_starts(db->address, "10.66.0.") && strstr(db->address, "/24") != NULL);
+	ck_assert_str_ne(db->address, web->address);
+	line = xasprintf("%.*s db", (int)strcspn(db->address, "/"), db->address);
+	ck_assert_uint_eq(web->hosts.count, 2);
+	ck_assert_str_eq(web->hosts.items[0], line);
+	ck_assert(str_ends(web->hosts.items[1], " big"));
+	ck_assert_uint_eq(db->hosts.count, 1);
+	ck_assert_str_eq(db->hosts.items[0], "10.66.0.11 web");
+	/* Another subnet than that of any other network. */
+	ck_assert_str_eq(far->subnet, "10.66.1.0/24");
+	ck_assert_uint_eq(far->hosts.count, 1);
 	vmfile_destroy(f);
 }
 END_TEST
@@ -496,6 +536,7 @@ main(void)
 
 	UNIT_CASE(s, vmfile__bad_files__told_with_line_and_column);
 	UNIT_CASE(s, vmfile__whole_example__read);
+	UNIT_CASE(s, vmfile__private_networks__completed);
 	UNIT_CASE(s, vmfile__home__expanded);
 	UNIT_CASE(s, vmfile__merge_key__own_keys_win);
 	UNIT_CASE(s, vmfile__images__from_anywhere);
