@@ -10,6 +10,7 @@
 
 #include "daemon/config.h"
 #include "daemon/console.h"
+#include "daemon/guest_hosts.h"
 #include "daemon/guest_seed.h"
 #include "daemon/nics.h"
 #include "daemon/ops.h"
@@ -341,6 +342,17 @@ set_up(struct guest_data *d, struct job *job, struct ssh *ssh)
 	return rc;
 }
 
+/* Names that others were given meanwhile.  A guest that does not let itself be told is no worse than
+ * before: it hears of them at its next boot. */
+static void
+tell_hosts(struct guest_data *d, struct job *job, struct ssh *ssh)
+{
+	struct err err = ERR_INIT;
+
+	if (guest_hosts_any(&d->spec) && guest_hosts_write(&d->spec, ssh, job, &err) != 0)
+		tell_phase(d, "hosts", "note", err.msg, 0);
+}
+
 static void
 guest_job(struct job *job, void *data)
 {
@@ -360,6 +372,8 @@ guest_job(struct job *job, void *data)
 	if (rc != 0)
 		return;
 	rc = set_up(d, job, ssh);
+	if (rc == 0)
+		tell_hosts(d, job, ssh);
 	began = clock_ms();
 	if (rc == 0 && d->args.steps) {
 		rc = provision_run(ssh, &run, job, &d->err);

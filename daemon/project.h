@@ -22,7 +22,7 @@ struct member {
 	bool finished, busy; /* busy: a child operation or a job runs */
 	bool kicked;	     /* it will be looked at in the loop's next turn */
 	int stage;	     /* the verb's own */
-	bool started, created;
+	bool started, created, hosts_changed;
 	const char *action; /* what was done, in the end */
 	struct json_object *changes;
 	struct err *error;

@@ -239,6 +239,7 @@ update_done(void *data)
 		vm_spec_release(&merged); /* all that differs has to wait */
 	} else {
 		vm_replace_spec(vm, &merged);
+		m->hosts_changed = names_field(applied, "hosts");
 		if (names_field(applied, "provision"))
 			vm->provision =
 			    vm->spec.provision.count > 0 ? PROVISION_PENDING : PROVISION_NONE;
@@ -380,7 +381,7 @@ stage_guest(struct member *m)
 	steps = p->provision && vm->spec.provision.count > 0 &&
 	    (vm->provision != PROVISION_DONE || (m->started && has_always_steps(vm)));
 	wait = !vm_is_noop(vm) && vm_has_login(vm) && nics_unreachable(vm) == NULL &&
-	    (m->started || (vm->spec.cloud_init.present && !vm->cloud_init_known));
+	    (m->started || m->hosts_changed || (vm->spec.cloud_init.present && !vm->cloud_init_known));
 	if (!steps && !wait) {
 		finish_member(m, NULL);
 		return;

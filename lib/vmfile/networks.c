@@ -163,7 +163,8 @@ find_network(const struct vmfile *vmfile, const char *name)
 static void
 report_unknown(struct vmfile *vmfile, struct problems *problems, const char *path, const char *name)
 {
-	CLEANUP_FREE char *at = xasprintf("%s.name", path), *hint = NULL, *text = NULL;
+	static const struct node nowhere;
+	CLEANUP_FREE char *at = xasprintf("%s.name", path), *hint = NULL, *text = NULL, *subnet = NULL;
 	CLEANUP_FREE char *shown = str_line(name, strnlen(name, 64));
 	CLEANUP_FREE const char **names = xcalloc(vmfile->networks.count + 1, sizeof(*names));
 	const char *near;
@@ -175,6 +176,9 @@ report_unknown(struct vmfile *vmfile, struct problems *problems, const char *pat
 			    : xasprintf("add 'networks: {%s: {}}' at the top of the file", shown);
 	text = xasprintf("is '%s', which is no network of the file", shown);
 	report(vmfile, problems, at, hint, text);
+	/* What it would have had is not worth telling. */
+	subnet = xasprintf("%s.subnet", path);
+	marks_add(vmfile->marks, subnet, &nowhere, true);
 }
 
 /* Its address as the network writes it; what is wrong with it lib/model tells. */
