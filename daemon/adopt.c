@@ -9,6 +9,7 @@
 #include "daemon/events.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
+#include "daemon/private.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/fs.h"
@@ -206,6 +207,8 @@ tell_done(void *arg)
 
 	if (!all->told) {
 		all->told = true;
+		/* Machines that do not answer yet may live, and keep their switches. */
+		private_adopt(all->vmmd);
 		all->done(all->vmmd);
 	}
 	if (all->pending > 0)

@@ -22,7 +22,7 @@ static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
 
 /* What vmmd.yaml may say, and the command line above it. */
 struct settings {
-	char *socket, *data_dir, *runtime_dir, *group, *launcher, *fetcher, *lease_files;
+	char *socket, *data_dir, *runtime_dir, *group, *launcher, *fetcher, *switcher, *lease_files;
 	int log_level, accel;
 	uint64_t max_per_uid, start_timeout_ms, ready_timeout_ms;
 	uint64_t stall_timeout_ms, connect_timeout_ms, fetch_attempts, image_max_bytes, keep_free_bytes;
@@ -38,6 +38,7 @@ const struct field settings_fields[] = {
 	FIELD(struct settings, runtime_dir, FIELD_STRING, .min = 1, .text = "folder of sockets"),
 	FIELD(struct settings, group,       FIELD_STRING, .min = 1, .text = "system daemon: the group that may use the socket"),
 	FIELD(struct settings, launcher,    FIELD_STRING, .min = 1, .text = "path of vmm-launch"),
+	FIELD(struct settings, switcher,    FIELD_STRING, .min = 1, .text = "path of vmm-switch"),
 	FIELD(struct settings, fetcher,     FIELD_STRING, .min = 1, .text = "path of vmm-fetch"),
 	FIELD(struct settings, log_level,   FIELD_ENUM, .words = level_words, .fallback = "info", .text = "how much is logged"),
 	FIELD(struct settings, accel,       FIELD_ENUM, .words = accel_words, .fallback = "auto", .text = "acceleration of machines"),
@@ -194,6 +195,7 @@ settle_paths(struct config *c, struct settings *s, struct err *err)
 		c->runtime_dir = fs_join(c->data_dir, "run");
 	c->socket = s->socket != NULL ? fs_expand(s->socket, NULL) : fs_join(c->runtime_dir, "vmmd.sock");
 	c->vm_run_dir = fs_join(c->runtime_dir, "vm");
+	c->net_run_dir = fs_join(c->runtime_dir, "net");
 	return 0;
 }
 
@@ -283,6 +285,8 @@ config_load(int argc, char **argv, struct config **ret_config, bool *ret_exit, s
 	c->lease_files = split(s.lease_files);
 	c->launcher = s.launcher != NULL ? TAKE(s.launcher)
 					: find_program("vmm-launch", "lib/hypervisor/launcher");
+	c->switcher = s.switcher != NULL ? TAKE(s.switcher)
+					 : find_program("vmm-switch", "lib/net/switch");
 	c->fetcher = s.fetcher != NULL ? TAKE(s.fetcher) : find_program("vmm-fetch", "lib/image/fetcher");
 	c->catalogue_dir = c->system ? xstrdup("/etc/vmm") : xdg("XDG_CONFIG_HOME", ".config", "vmm");
 	c->config_file = TAKE(file);
@@ -333,6 +337,8 @@ config_destroy(struct config *c)
 	free(c->data_dir);
 	free(c->runtime_dir);
 	free(c->vm_run_dir);
+	free(c->net_run_dir);
+	free(c->switcher);
 	free(c->config_file);
 	free(c->launcher);
 	free(c->fetcher);

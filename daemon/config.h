@@ -18,7 +18,9 @@ struct config {
 	char *runtime_dir;   /* of the socket */
 	char *vm_run_dir;    /* short: sockets of machines */
 	char *config_file;   /* NULL: none */
+	char *net_run_dir;   /* short: sockets of private networks */
 	char *launcher;	     /* vmm-launch */
+	char *switcher;	     /* vmm-switch */
 	char *fetcher;	     /* vmm-fetch */
 	char *catalogue_dir; /* where the daemon's own catalogue entries are; NULL: nowhere */
 	char *log_level;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "daemon/private.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/json.h"
@@ -136,6 +137,17 @@ nics_lend(struct vm *vm)
 			.local_path = vm->nics[i].local_path, .remote_path = vm->nics[i].remote_path };
 }
 
+void
+nics_look(const struct vm *vm)
+{
+	for (size_t i = 0; i < vm->nic_count; i++) {
+		if (vm->nics[i].port >= 0) {
+			private_look(vm->vmmd);
+			return;
+		}
+	}
+}
+
 int
 nics_check(struct vmmd *vmmd, const struct vm *vm, uid_t uid, const struct vm_spec *spec,
     struct err *err)
@@ -199,7 +211,8 @@ nics_decode(struct vm *vm, struct json_object *list, const char *mac)
 }
 
 static json_object *
-nic_row(const struct network_spec *spec, const struct vm_nic *nic, const char *tap)
+nic_row(const struct network_spec *spec, const struct vm_nic *nic, const char *tap,
+    const char *private_switch)
 {
 	json_object *row = json_object_new_object(), *dns;
 
@@ -207,6 +220,7 @@ nic_row(const struct network_spec *spec, const struct vm_nic *nic, const char *t
 	json_add_string(row, "mac", nic->mac);
 	json_add_string(row, "bridge", spec->bridge);
 	json_add_string(row, "tap", tap);
+	json_add_string(row, "switch", private_switch);
 	json_add_string(row, "name", spec->name);
 	json_add_string(row, "link", spec->link);
 	json_add_string(row, "subnet", spec->subnet);
@@ -236,7 +250,7 @@ nics_rows(const struct vm *vm, const struct hv_facts *facts)
 				tap = facts->taps->items[taps];
 			taps++;
 		}
-		json_object_array_add(list, nic_row(spec, &vm->nics[i], tap));
+		json_object_array_add(list, nic_row(spec, &vm->nics[i], tap, private_state(vm, i)));
 	}
 	return list;
 }

@@ -24,6 +24,9 @@ void nics_release(struct vm *vm);
 /* Lends them to the backend. */
 void nics_lend(struct vm *vm);
 
+/* The machine changed: so may what its networks need. */
+void nics_look(const struct vm *vm);
+
 /* MAC addresses that the spec says and that another machine has: E_EXISTS.  vm: not this one; may
  * be NULL.  The other's name is told to its owner alone. */
 int nics_check(struct vmmd *vmmd, const struct vm *vm, uid_t uid, const struct vm_spec *spec,

@@ -14,6 +14,7 @@
 #include "daemon/op_image.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
+#include "daemon/private.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
 #include "lib/base/fs.h"
@@ -357,6 +358,10 @@ ops_create(struct vmmd *vmmd, struct vm_spec *spec, const char *project,
 	int rc;
 
 	rc = ops_check_spec(vmmd, spec, err);
+	if (rc == 0)
+		rc = nics_check(vmmd, NULL, call->uid, spec, err);
+	if (rc == 0)
+		rc = private_check(vmmd, NULL, call->uid, project, spec, false, err);
 	if (rc == 0) {
 		vm_spec_copy(&shown, spec);
 		rc = vm_create(vmmd, &shown, call->uid, project, &vm, err);

@@ -10,6 +10,7 @@
 #include "daemon/guest_seed.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
+#include "daemon/private.h"
 #include "daemon/step_wait.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -29,7 +30,7 @@ struct start_data {
 	bool begun; /* the life cycle says starting */
 };
 
-enum { SETTLE_MS = 15000 };
+enum { SETTLE_MS = 15000, NETWORK_MS = 15000 };
 
 /* ---- step: settle ---- */
 
@@ -140,6 +141,22 @@ journal_undo(struct operation *op, struct err *err)
 		vm_event(vm, VM_EV_START_FAILED, "start-failed", false, NULL);
 	}
 	return STEP_DONE;
+}
+
+/* ---- step: network ---- */
+
+static enum step_result
+network_run(struct operation *op, struct err *err)
+{
+	struct start_data *d = op->data;
+	bool on_switch = false;
+
+	for (size_t i = 0; i < op->vm->nic_count; i++)
+		on_switch = on_switch || op->vm->nics[i].port >= 0;
+	if (!on_switch)
+		return STEP_DONE;
+	private_retry(op->vmmd);
+	return step_wait_start(&d->wait, op, NETWORK_MS, private_ready, private_late, err);
 }
 
 /* ---- step: seed ---- */
@@ -296,6 +313,7 @@ static const struct op_step steps[] = {
 	{ "settle", settle_run, wait_cancel, NULL },
 	{ "ports", ports_run, NULL, NULL },
 	{ "journal", journal_run, NULL, journal_undo },
+	{ "network", network_run, wait_cancel, NULL },
 	{ "seed", seed_run, NULL, NULL },
 	{ "launch", launch_run, hypervisor_cancel, launch_undo },
 	{ "run", run_run, hypervisor_cancel, NULL },

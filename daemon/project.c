@@ -10,6 +10,7 @@
 #include "daemon/nics.h"
 #include "daemon/ops.h"
 #include "daemon/ports.h"
+#include "daemon/private.h"
 #include "daemon/spec_diff.h"
 #include "daemon/vm.h"
 #include "daemon/vmmd.h"
@@ -66,6 +67,7 @@ project_destroy(struct project *p)
 		free(m->name);
 		free(m->error);
 		free(m->dir);
+		strings_done(&m->macs);
 	}
 	if (p->fetch != NULL)
 		image_fetch_forget(p->fetch);
@@ -214,6 +216,19 @@ check_member(struct project *p, struct member *m, struct err *err)
 	if (rc != 0 || p->verb == PROJECT_DOWN)
 		return rc;
 	rc = ops_check_spec(p->vmmd, &m->spec, err);
+	if (rc == 0)
+		rc = nics_check(p->vmmd, member_vm(m), p->uid, &m->spec, err);
+	if (rc == 0)
+		rc = private_check(p->vmmd, member_vm(m), p->uid, p->path, &m->spec,
+		    p->verb == PROJECT_UP, err);
+	if (rc == 0 && m->spec.provision.count > 0 && p->provision &&
+	    m->spec.backend != BACKEND_NOOP && vm_spec_login_nic(&m->spec, NULL) == NULL) {
+		err_set(err, E_PARAMS, "machine '%s' has provision steps and no network by which the host "
+				       "reaches it", m->name);
+		err_hint(err, "add one to its networks, as in [user, {name: lan}]");
+		err_object(err, m->name);
+		rc = E_PARAMS;
+	}
 	if (rc == 0 && m->spec.provision.count > 0 && p->provision && !has_login(&m->spec)) {
 		err_set(err, E_PARAMS, "machine '%s' has provision steps and no key to log in with",
 		    m->name);

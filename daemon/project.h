@@ -23,6 +23,7 @@ struct member {
 	bool kicked;	     /* it will be looked at in the loop's next turn */
 	int stage;	     /* the verb's own */
 	bool started, created, hosts_changed;
+	struct strings macs; /* of the machine that a reload destroys */
 	const char *action; /* what was done, in the end */
 	struct json_object *changes;
 	struct err *error;

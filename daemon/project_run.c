@@ -176,6 +176,7 @@ stage_create(struct member *m)
 	struct op_call call = child_call(m);
 	struct err err = ERR_INIT;
 	struct vm_spec spec;
+	int rc;
 
 	if (member_vm(m) != NULL) {
 		m->stage = STAGE_UPDATE;
@@ -189,8 +190,12 @@ stage_create(struct member *m)
 	m->action = m->project->verb == PROJECT_RELOAD ? "reloaded" : "created";
 	m->busy = true;
 	m->stage = STAGE_UPDATE; /* child_ended goes past it: nothing is left to update */
-	child_started(m,
-	    ops_create(m->project->vmmd, &spec, m->project->path, &m->project->auth, &call, &err), &err);
+	rc = ops_create(m->project->vmmd, &spec, m->project->path, &m->project->auth, &call, &err);
+	if (rc == 0 && m->macs.count > 0) {
+		nics_keep(member_vm(m), &m->macs);
+		vm_save(member_vm(m));
+	}
+	child_started(m, rc, &err);
 }
 
 static void
@@ -409,6 +414,8 @@ preempted(void *arg, struct vm *vm)
 		return;
 	}
 	m->action = destroy ? "destroyed" : "stopped";
+	strings_done(&m->macs);
+	m->macs = nics_macs(vm);
 	rc = destroy ? ops_destroy(vm, false, &call, &err) : ops_stop(vm, stop, &call, &err);
 	child_started(m, rc, &err);
 }

@@ -3,6 +3,7 @@
  * Machines: the registry, their life cycle, and what their hypervisor tells of them.
  * Loop thread; owns every struct vm. */
 #include "daemon/nics.h"
+#include "daemon/private.h"
 #include "daemon/vm.h"
 
 #include <assert.h>
@@ -203,6 +204,7 @@ vm_create(struct vmmd *vmmd, struct vm_spec *spec, uid_t owner, const char *proj
 	vm->provision = vm->spec.provision.count > 0 ? PROVISION_PENDING : PROVISION_NONE;
 	nics_settle(vm);
 	vm_register(vm);
+	private_settle(vm);
 	*ret_vm = vm;
 	return 0;
 }
@@ -219,6 +221,7 @@ vm_replace_spec(struct vm *vm, struct vm_spec *spec)
 	vm->spec.name = name;
 	memset(spec, 0, sizeof(*spec));
 	nics_settle(vm);
+	private_settle(vm);
 	nics_lend(vm);
 	free(TAKE(vm->row));
 }
@@ -241,6 +244,7 @@ vm_free(struct vm *vm)
 	console_destroy(vm->console);
 	if (vm->hv != NULL)
 		vm->hv->ops->close(vm->hv);
+	nics_look(vm);
 	nics_release(vm);
 	vm_spec_release(&vm->spec);
 	for (size_t i = 0; i < vm->steps_done.count; i++)
@@ -364,6 +368,7 @@ vm_changed(struct vm *vm)
 	char id[sizeof(vm->id)];
 
 	free(TAKE(vm->row));
+	nics_look(vm);
 	memcpy(id, vm->id, sizeof(id));
 	for (w = TAILQ_FIRST(&vm->watchers); w != NULL; w = next) {
 		next = TAILQ_NEXT(w, link);

@@ -6,6 +6,7 @@
 
 #include "daemon/config.h"
 #include "daemon/nics.h"
+#include "daemon/private.h"
 #include "daemon/operation.h"
 #include "daemon/ports.h"
 #include "daemon/vm.h"
@@ -186,6 +187,7 @@ vm_load(struct vmmd *vmmd, const char *id, const char *text, struct err *err)
 	upgrade_image(&vm->spec.image);
 	decode_rest(vm, doc);
 	vm_register(vm);
+	private_settle(vm);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 #include "daemon/events.h"
 #include "daemon/methods.h"
 #include "daemon/operation.h"
+#include "daemon/private.h"
 #include "daemon/server.h"
 #include "daemon/vm.h"
 #include "lib/base/clock.h"
@@ -113,7 +114,9 @@ make_folders(struct vmmd *vmmd, struct err *err)
 		err_hint(err, "give a shorter --runtime-dir");
 		return E_USAGE;
 	}
-	return rc == 0 ? private_folder(c->vm_run_dir, err) : rc;
+	if (rc == 0)
+		rc = private_folder(c->vm_run_dir, err);
+	return rc == 0 ? private_folder(c->net_run_dir, err) : rc;
 }
 
 static void
@@ -311,6 +314,7 @@ build(struct vmmd *vmmd, struct err *err)
 	vmmd->events = events_create(vmmd);
 	vmmd->operations = operations_create(vmmd);
 	vmmd->vms = vms_create(vmmd);
+	vmmd->privates = privates_create(vmmd);
 	return adopt_load(vmmd, err);
 }
 
@@ -361,6 +365,7 @@ vmmd_destroy(struct vmmd *vmmd)
 	if (vmmd->operations != NULL)
 		operations_tell_shutdown(vmmd);
 	server_destroy(vmmd->server);
+	privates_destroy(TAKE(vmmd->privates));
 	if (vmmd->vms != NULL)
 		vms_destroy(vmmd->vms);
 	operations_destroy(vmmd->operations);

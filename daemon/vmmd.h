@@ -17,6 +17,7 @@ struct hv_router;
 struct image_store;
 struct loop;
 struct operations;
+struct privates;
 struct server;
 struct sigwatch;
 struct store;
@@ -37,6 +38,7 @@ struct vmmd {
 	struct events *events;
 	struct operations *operations;
 	struct vms *vms;
+	struct privates *privates; /* NULL: this host has no switch */
 	struct server *server;
 	struct sigwatch *signals[3];
 	struct timer *stop_timer;

@@ -19,10 +19,12 @@ static const char *const mode_words[] = { "user", "system", NULL };
 #define MAYBE .maybe = true
 #define END { .name = NULL }
 
+static const char *const switch_words[] = { "up", "down", NULL };
 static const struct result_row network_rows[] = {
 	ROW("type",   STRING, "how the machine is connected", .words = network_names),
 	ROW("bridge", STRING, "tap: the host's bridge", MAYBE),
 	ROW("tap",     STRING, "while it runs: the host's end of it", MAYBE),
+	ROW("switch", STRING, "private, while the machine runs: does the network's switch work?", .words = switch_words, MAYBE),
 	ROW("mac",    STRING, "the NIC's address", MAYBE),
 	ROW("name",   STRING, "private: the network's name; vnic: what the VNIC is called", MAYBE),
 	ROW("link",   STRING, "vnic: the host's link that it is over", MAYBE),

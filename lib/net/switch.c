@@ -506,6 +506,10 @@ net_switch_add(
 		op_finish(op, &err);
 		return;
 	}
+	if (net_switch_make_folder(sw, port, &err) != 0) {
+		op_finish(op, &err);
+		return;
+	}
 	sw->ports[port] = (struct net_switch_port){ .present = true, .mac = xstrdup(mac) };
 	if (has_process(sw))
 		ask(sw, SWITCH_ADD, port, op);

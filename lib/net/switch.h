@@ -64,7 +64,8 @@ void net_switch_stop(struct net_switch *sw, net_switch_done_fn *done, void *arg)
 void net_switch_status(struct net_switch *sw, net_switch_status_fn *done, void *arg);
 pid_t net_switch_pid(const struct net_switch *sw); /* 0: there is no process */
 
-/* Owned paths of a port: QEMU binds the station's one and sends to the switch's
+/* Owned paths of a port: QEMU binds the station's one, in a folder of the port alone (0700, made by
+ * net_switch_add), and sends to the switch's
  * (-netdev dgram,local.path=<station>,remote.path=<switch>). */
 char *net_switch_station_path(const char *dir, unsigned port);
 char *net_switch_path(const char *dir, unsigned port);

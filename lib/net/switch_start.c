@@ -87,6 +87,14 @@ new_generation(char *text, size_t size)
 	snprintf(text, size, "%016llx", (unsigned long long)number);
 }
 
+int
+net_switch_make_folder(const struct net_switch *sw, unsigned port, struct err *err)
+{
+	CLEANUP_FREE char *path = switch_station_path(sw->dir, port), *folder = fs_dirname(path);
+
+	return fs_mkdirs(folder, 0700, err);
+}
+
 static void
 fill_ports(const struct net_switch *sw, struct objects *ports)
 {
@@ -231,8 +239,13 @@ net_switch_remove_files(const struct net_switch *sw)
 	}
 	for (unsigned i = 0; i < NET_SWITCH_PORTS; i++) {
 		CLEANUP_FREE char *path = switch_path(sw->dir, i);
+		CLEANUP_FREE char *station = switch_station_path(sw->dir, i), *folder = fs_dirname(station);
 
 		unlink(path);
+		if (!sw->ports[i].present) {
+			unlink(station);
+			rmdir(folder);
+		}
 	}
 }
 

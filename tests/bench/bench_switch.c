@@ -36,10 +36,11 @@ at(const char *path)
 static int
 station(const char *dir, unsigned port)
 {
-	CLEANUP_FREE char *path = net_switch_station_path(dir, port);
+	CLEANUP_FREE char *path = net_switch_station_path(dir, port), *folder = fs_dirname(path);
 	struct sockaddr_un address = at(path);
 	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 
+	fs_mkdirs(folder, 0700, NULL);
 	unlink(path);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		abort();

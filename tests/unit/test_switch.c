@@ -193,11 +193,12 @@ at(const char *path)
 static void
 station(struct fixture *f, unsigned port)
 {
-	CLEANUP_FREE char *path = net_switch_station_path(f->dir, port);
+	CLEANUP_FREE char *path = net_switch_station_path(f->dir, port), *folder = fs_dirname(path);
 	struct sockaddr_un address = at(path);
 
 	if (f->stations[port] >= 0)
 		close(f->stations[port]);
+	fs_mkdirs(folder, 0700, NULL);
 	unlink(path);
 	f->stations[port] = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_eq(bind(f->stations[port], (struct sockaddr *)&address, sizeof(address)), 0);

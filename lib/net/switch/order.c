@@ -55,5 +55,5 @@ switch_path(const char *dir, unsigned port)
 char *
 switch_station_path(const char *dir, unsigned port)
 {
-	return xasprintf("%s/p%u.vm", dir, port);
+	return xasprintf("%s/p%u/vm", dir, port);
 }

@@ -50,6 +50,6 @@ extern const struct field switch_port_fields[], switch_order_fields[], switch_re
     switch_record_fields[];
 
 char *switch_path(const char *dir, unsigned port);         /* owned: the switch's end of a port */
-char *switch_station_path(const char *dir, unsigned port); /* owned: the machine's end */
+char *switch_station_path(const char *dir, unsigned port); /* owned: the machine's end, in a folder of its own */
 
 #endif
