@@ -212,6 +212,8 @@ def test_a_killed_vmmd_finds_the_address_again():
 
 
 def test_g40_nothing_is_left_when_qemu_is_killed():
+    # As if its power was cut: what the guest has not written yet is lost, its network's set-up too.
+    host.vmctl("exec", "one", "--", "sync")
     os.kill(host.vm("one")["pid"], signal.SIGKILL)
     wait_until("its end", lambda: host.vm("one")["state"] == "failed")
     equal(host.vm("one")["reason"], "killed-signal-9")
