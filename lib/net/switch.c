@@ -530,6 +530,7 @@ net_switch_remove(struct net_switch *sw, unsigned port, net_switch_done_fn *done
 		return;
 	}
 	forget_port(sw, port);
+	net_switch_remove_folder(sw, port);
 	if (has_process(sw))
 		ask(sw, SWITCH_REMOVE, port, op);
 	else

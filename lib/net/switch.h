@@ -44,7 +44,8 @@ struct net_switch *net_switch_open(
     const struct net_switch_config *config, net_switch_event_fn *on_event, void *arg);
 void net_switch_close(struct net_switch *sw); /* forgets it; a process lives on.  NULL is fine */
 
-/* A port of the network.  mac: the only address it may send from ("52:54:00:…"), or NULL.  While
+/* A port of the network.  Its machine's end gets a folder, which goes with the port and with all
+ * that is in it.  mac: the only address it may send from ("52:54:00:…"), or NULL.  While
  * there is no process (before start or adopt, or while it is started again) the port is noted, and
  * done says so.  E_EXISTS: the address is another port's; E_STATE: there is such a port. */
 void net_switch_add(
@@ -58,7 +59,8 @@ void net_switch_start(struct net_switch *sw, net_switch_done_fn *done, void *arg
  * gone.  E_UNRESPONSIVE: it lives and does not answer; it stays watched, NET_SWITCH_UP may follow.
  */
 void net_switch_adopt(struct net_switch *sw, net_switch_done_fn *done, void *arg);
-/* Done means ended; its files are gone.  Fine when there is no process. */
+/* Done means ended; its files are gone, but the folders of ports that are there still.  Fine when
+ * there is no process. */
 void net_switch_stop(struct net_switch *sw, net_switch_done_fn *done, void *arg);
 /* Ports, addresses learnt, counters.  status: borrowed. */
 void net_switch_status(struct net_switch *sw, net_switch_status_fn *done, void *arg);

@@ -80,6 +80,7 @@ int net_switch_find(struct net_switch *sw, struct err *err);
 int net_switch_connect(const struct net_switch *sw, int *ret_fd, struct err *err);
 char *net_switch_last_words(const struct net_switch *sw); /* owned line of its log; NULL: none */
 int net_switch_make_folder(const struct net_switch *sw, unsigned port, struct err *err);
-void net_switch_remove_files(const struct net_switch *sw);
+void net_switch_remove_folder(const struct net_switch *sw, unsigned port);
+void net_switch_remove_files(const struct net_switch *sw); /* and the folders of no port */
 
 #endif

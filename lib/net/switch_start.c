@@ -95,6 +95,26 @@ net_switch_make_folder(const struct net_switch *sw, unsigned port, struct err *e
 	return fs_mkdirs(folder, 0700, err);
 }
 
+void
+net_switch_remove_folder(const struct net_switch *sw, unsigned port)
+{
+	CLEANUP_FREE char *path = switch_station_path(sw->dir, port), *folder = fs_dirname(path);
+
+	fs_remove_tree(folder, NULL);
+}
+
+/* Somebody may have cleared the network's folder since the ports were noted. */
+static int
+make_folders(const struct net_switch *sw, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < NET_SWITCH_PORTS; i++)
+		if (sw->ports[i].present)
+			rc = net_switch_make_folder(sw, i, err);
+	return rc;
+}
+
 static void
 fill_ports(const struct net_switch *sw, struct objects *ports)
 {
@@ -148,18 +168,21 @@ net_switch_spawn(struct net_switch *sw, struct err *err)
 {
 	static const char *const no_env[] = { NULL };
 	const char *const argv[] = { sw->program, NULL };
-	CLEANUP_FD int listener = -1, order = -1, log = open_log(sw, err);
+	CLEANUP_FD int listener = -1, order = -1, log = -1;
 	struct process_spec spec = { .argv = argv,
 		.envp = no_env,
 		.cwd = "/",
 		.stdout_fd = -1,
-		.stderr_fd = log,
 		.fd_count = 1,
 		.new_session = true };
 	struct process_fd fd = { -1, SWITCH_CONTROL_FD };
-	int rc = log < 0 ? E_IO : 0;
+	int rc = make_folders(sw, err);
 
 	new_generation(sw->generation, sizeof(sw->generation));
+	if (rc == 0)
+		log = open_log(sw, err);
+	if (rc == 0 && log < 0)
+		rc = E_IO;
 	if (rc == 0)
 		rc = make_listener(sw, &listener, err);
 	if (rc == 0)
@@ -167,6 +190,7 @@ net_switch_spawn(struct net_switch *sw, struct err *err)
 	if (rc != 0)
 		return rc;
 	spec.stdin_fd = order;
+	spec.stderr_fd = log;
 	fd.from = listener;
 	spec.fds = &fd;
 	return process_spawn(&spec, &sw->pid, &sw->pidfd, err);
@@ -239,13 +263,10 @@ net_switch_remove_files(const struct net_switch *sw)
 	}
 	for (unsigned i = 0; i < NET_SWITCH_PORTS; i++) {
 		CLEANUP_FREE char *path = switch_path(sw->dir, i);
-		CLEANUP_FREE char *station = switch_station_path(sw->dir, i), *folder = fs_dirname(station);
 
 		unlink(path);
-		if (!sw->ports[i].present) {
-			unlink(station);
-			rmdir(folder);
-		}
+		if (!sw->ports[i].present)
+			net_switch_remove_folder(sw, i);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -193,12 +194,11 @@ at(const char *path)
 static void
 station(struct fixture *f, unsigned port)
 {
-	CLEANUP_FREE char *path = net_switch_station_path(f->dir, port), *folder = fs_dirname(path);
+	CLEANUP_FREE char *path = net_switch_station_path(f->dir, port);
 	struct sockaddr_un address = at(path);
 
 	if (f->stations[port] >= 0)
 		close(f->stations[port]);
-	fs_mkdirs(folder, 0700, NULL);
 	unlink(path);
 	f->stations[port] = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_eq(bind(f->stations[port], (struct sockaddr *)&address, sizeof(address)), 0);
@@ -747,6 +747,104 @@ START_TEST(switch__its_jail__sockets_in_its_folder_alone)
 }
 END_TEST
 
+/* In a child that is confined as an emulator is: the bits of what it can. */
+static int
+try_as_station(const char *own, const char *other, const char *end)
+{
+	CLEANUP_FD int rules = -1;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    landlock_create(LANDLOCK_TCP_NONE, &rules, NULL) != 0 ||
+	    landlock_allow(rules, own,
+		LANDLOCK_READ | LANDLOCK_WRITE | LANDLOCK_MAKE | LANDLOCK_BIND, NULL) != 0 ||
+	    landlock_enforce(rules, NULL) != 0)
+		return 255;
+	return can_bind(own, "vm2") | (unlink(other) == 0) << 1 | (unlink(end) == 0) << 2;
+}
+
+START_TEST(switch__confined_station__can_not_take_another_away)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL, *folder = NULL, *other = NULL, *end = NULL;
+	int status = 0;
+	pid_t pid;
+
+	setup(&f, 2, true);
+	station(&f, 0);
+	station(&f, 1);
+	path = net_switch_station_path(f.dir, 0);
+	folder = fs_dirname(path);
+	other = net_switch_station_path(f.dir, 1);
+	end = net_switch_path(f.dir, 0);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		_exit(try_as_station(folder, other, end));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	if (landlock_abi() > 0)
+		ck_assert_int_eq(WEXITSTATUS(status), 1);
+	finish(&f);
+}
+END_TEST
+
+START_TEST(switch__folder_of_a_port__comes_and_goes_with_it)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL, *folder = NULL, *more = NULL;
+	struct stat st;
+
+	setup(&f, 2, false);
+	path = net_switch_station_path(f.dir, 1);
+	folder = fs_dirname(path);
+	ck_assert(stat(folder, &st) == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 0777) == 0700);
+	station(&f, 1);
+	/* The switch is started again: what its machines have stays. */
+	CALL(&f, net_switch_stop(f.sw, on_done, &f), 0);
+	ck_assert(fs_exists(path));
+	CALL(&f, net_switch_start(f.sw, on_done, &f), 0);
+	send_frame(&f, 1, -1, 1, 1);
+	station(&f, 0);
+	send_frame(&f, 0, 1, 0, 2);
+	HEARS(&f, 1, 2);
+	/* Whatever its emulator left. */
+	more = fs_join(folder, "left");
+	ck_assert_int_eq(fs_write(more, "x", 1, 0600, NULL), 0);
+	CALL(&f, net_switch_remove(f.sw, 1, on_done, &f), 0);
+	ck_assert(!fs_exists(folder));
+	CALL(&f, net_switch_add(f.sw, 1, NULL, on_done, &f), 0);
+	ck_assert(fs_exists(folder));
+	/* Cleared by somebody: made again. */
+	CALL(&f, net_switch_stop(f.sw, on_done, &f), 0);
+	ck_assert_int_eq(fs_remove_tree(folder, NULL), 0);
+	CALL(&f, net_switch_start(f.sw, on_done, &f), 0);
+	ck_assert(fs_exists(folder));
+	/* A port that nobody wants any more, as after another daemon. */
+	CALL(&f, net_switch_remove(f.sw, 1, on_done, &f), 0);
+	ck_assert_int_eq(mkdir(folder, 0700), 0);
+	CALL(&f, net_switch_stop(f.sw, on_done, &f), 0);
+	ck_assert(!fs_exists(folder));
+	finish(&f);
+}
+END_TEST
+
+START_TEST(switch__no_folder_for_a_port__refused_and_not_noted)
+{
+	struct fixture f;
+	CLEANUP_FREE char *path = NULL;
+	CLEANUP_FD int file = -1;
+
+	setup(&f, 1, false);
+	path = fs_join(f.dir, "p1");
+	file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(file, 0);
+	CALL(&f, net_switch_add(f.sw, 1, NULL, on_done, &f), E_IO);
+	ck_assert_ptr_nonnull(strstr(f.err.msg, path));
+	ck_assert_int_eq(unlink(path), 0);
+	CALL(&f, net_switch_add(f.sw, 1, NULL, on_done, &f), 0);
+	finish(&f);
+}
+END_TEST
+
 START_TEST(switch__stopped__leaves_nothing)
 {
 	static const char *const names[] = { "control", "switch.json", "switch.log", "p0.sw" };
@@ -760,6 +858,10 @@ START_TEST(switch__stopped__leaves_nothing)
 		ck_assert_msg(!fs_exists(path), "%s", path);
 	}
 	ck_assert_int_eq(f.downs, 0);
+	for (unsigned i = 0; i < 2; i++)
+		CALL(&f, net_switch_remove(f.sw, i, on_done, &f), 0);
+	ck_assert_int_eq(rmdir(f.dir), 0);
+	ck_assert_int_eq(mkdir(f.dir, 0700), 0);
 	CALL(&f, net_switch_start(f.sw, on_done, &f), 0);
 	finish(&f);
 }
@@ -788,6 +890,9 @@ main(void)
 	UNIT_CASE(s, switch__broken_lines__refused_and_survived);
 	UNIT_CASE(s, switch__confined__no_privileges_and_a_filter);
 	UNIT_CASE(s, switch__its_jail__sockets_in_its_folder_alone);
+	UNIT_CASE(s, switch__confined_station__can_not_take_another_away);
+	UNIT_CASE(s, switch__folder_of_a_port__comes_and_goes_with_it);
+	UNIT_CASE(s, switch__no_folder_for_a_port__refused_and_not_noted);
 	UNIT_CASE(s, switch__stopped__leaves_nothing);
 	return unit_main(s);
 }

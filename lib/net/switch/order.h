@@ -25,7 +25,7 @@ struct switch_port_order {
 };
 
 struct switch_order {
-	char *dir; /* 0700: control, switch.json, p<N>.sw and p<N>.vm */
+	char *dir; /* 0700: control, switch.json, p<N>.sw and p<N>/vm */
 	uint64_t mtu, ageing_ms;
 	struct objects ports; /* struct switch_port_order */
 	uint64_t parent;      /* vmmd's pid: when that is gone, nothing is started */
@@ -49,7 +49,9 @@ struct switch_record {
 extern const struct field switch_port_fields[], switch_order_fields[], switch_request_fields[],
     switch_record_fields[];
 
-char *switch_path(const char *dir, unsigned port);         /* owned: the switch's end of a port */
-char *switch_station_path(const char *dir, unsigned port); /* owned: the machine's end, in a folder of its own */
+/* Owned.  The machine's end lies in a folder of its own, the only one there that its emulator may
+ * write to: it can not take the end of another one away. */
+char *switch_path(const char *dir, unsigned port); /* the switch's end of a port */
+char *switch_station_path(const char *dir, unsigned port);
 
 #endif
