@@ -59,6 +59,7 @@ struct address_seek {
 	int fd;
 	unsigned link; /* the bridge, at the last look */
 	uint64_t began_ms;
+	unsigned seek_ms, resort_ms;
 
 	bool agent_there;
 	struct agent_call *call;
@@ -180,7 +181,7 @@ beyond(const struct address_seek *seek, const struct candidate *c)
 static bool
 believed(const struct address_seek *seek, const struct candidate *c)
 {
-	if (net_addr_link_local(&c->address) && clock_ms() - seek->began_ms < RESORT_MS)
+	if (net_addr_link_local(&c->address) && clock_ms() - seek->began_ms < seek->resort_ms)
 		return false;
 	return c->verdict == OURS || c->verdict == OURS_STALE || beyond(seek, c);
 }
@@ -321,7 +322,7 @@ look(struct address_seek *seek)
 	seek->link = if_nametoindex(seek->bridge);
 	if (seek->link == 0) {
 		snprintf(seek->seen, sizeof(seek->seen), "the bridge '%s' is gone", seek->bridge);
-		timer_arm(seek->timer, SEEK_MS);
+		timer_arm(seek->timer, seek->seek_ms);
 		return;
 	}
 	ask_agent(seek);
@@ -339,7 +340,7 @@ look(struct address_seek *seek)
 	best = choose(seek, &list);
 	tell_seen(seek, &list);
 	timer_arm(seek->timer,
-	    best != NULL && !net_addr_link_local(&best->address) ? RECHECK_MS : SEEK_MS);
+	    best != NULL && !net_addr_link_local(&best->address) ? RECHECK_MS : seek->seek_ms);
 	if (best != NULL || taken_away(seek, &list))
 		become(seek, best);
 }
@@ -395,6 +396,8 @@ address_seek_create(const struct address_config *config, address_fn *fn, void *a
 	seek->fn = fn;
 	seek->arg = arg;
 	seek->began_ms = clock_ms();
+	seek->seek_ms = config->seek_ms != 0 ? config->seek_ms : SEEK_MS;
+	seek->resort_ms = config->resort_ms != 0 ? config->resort_ms : RESORT_MS;
 	seek->timer = timer_create_on(config->loop, on_timer, seek);
 	seek->fd = netlink_neighbour_watch(NULL);
 	if (seek->fd >= 0)

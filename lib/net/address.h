@@ -18,6 +18,9 @@ struct address_config { /* strings copied, but for the patterns */
 	const char *mac, *bridge;
 	const char *agent_path;		   /* the socket of the guest's agent; NULL: none */
 	const char *const *lease_patterns; /* besides the usual places; NULL ends; may be NULL */
+	/* Between looks while nothing is known, and before an address of the link alone will do;
+	 * 0: what is usual. */
+	unsigned seek_ms, resort_ms;
 };
 
 /* The address, or where it is known from, changed; it may have become unknown. */

@@ -13,7 +13,8 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 
-enum { FILE_MAX = 1 << 20, FILES_MAX = 256, WORDS = 3 };
+enum { FILE_MAX = 1 << 20, FILES_MAX = 256 };
+enum { WORDS_V4 = 3, WORDS_V6 = 5 };
 
 static const char *const usual[] = {
 	"/run/systemd/netif/dhcp-server-lease/*",
@@ -34,14 +35,31 @@ struct scan {
 	void *arg;
 };
 
-static void
-take(const struct scan *s, const char *mac_text, const char *text, int64_t ends_s)
+/* The card in a client's identifier of DHCPv6, in hex with colons; only two of its forms have one,
+ * both of them with Ethernet's number. */
+static bool
+mac_of_duid(const char *text, unsigned char ret_mac[NET_MAC_LEN])
 {
-	unsigned char mac[NET_MAC_LEN];
+	static const struct {
+		const char *start;
+		size_t skip; /* a time of four bytes */
+	} forms[] = { { "00:01:00:01:", 12 }, { "00:03:00:01:", 0 } };
+
+	for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+		size_t head = strlen(forms[i].start) + forms[i].skip;
+
+		if (str_starts(text, forms[i].start) && strlen(text) > head)
+			return net_mac_parse(text + head, ret_mac);
+	}
+	return false;
+}
+
+static void
+take(const struct scan *s, const unsigned char *mac, const char *text, int64_t ends_s)
+{
 	struct net_addr address;
 
-	if (mac_text == NULL || text == NULL || !net_mac_parse(mac_text, mac) ||
-	    memcmp(mac, s->mac, sizeof(mac)) != 0)
+	if (text == NULL || memcmp(mac, s->mac, NET_MAC_LEN) != 0)
 		return;
 	if (ends_s != 0 && ends_s <= s->now_s)
 		return;
@@ -49,20 +67,23 @@ take(const struct scan *s, const char *mac_text, const char *text, int64_t ends_
 		s->fn(s->arg, &address, s->place);
 }
 
-/* "1732460000 52:54:00:12:34:56 192.0.2.10 name 01:52:…"; 0: it never ends. */
+/* "1732460000 52:54:00:12:34:56 192.0.2.10 name 01:52:…"; 0: it never ends.
+ * "1732460000 1193046 2001:db8::10 name 00:03:00:01:52:54:…": the second word is no MAC. */
 static void
 scan_line(const struct scan *s, char *line)
 {
-	char *save = NULL, *words[WORDS];
+	char *save = NULL, *words[WORDS_V6];
+	unsigned char mac[NET_MAC_LEN];
 	uint64_t ends_s;
+	size_t n = 0;
 
-	for (size_t i = 0; i < WORDS; i++) {
-		words[i] = strtok_r(i == 0 ? line : NULL, " \t\r", &save);
-		if (words[i] == NULL)
-			return;
-	}
-	if (str_to_u64(words[0], &ends_s) && ends_s <= INT64_MAX)
-		take(s, words[1], words[2], (int64_t)ends_s);
+	while (n < ARRAY_LEN(words) &&
+	    (words[n] = strtok_r(n == 0 ? line : NULL, " \t\r", &save)) != NULL)
+		n++;
+	if (n < WORDS_V4 || !str_to_u64(words[0], &ends_s) || ends_s > INT64_MAX)
+		return;
+	if (net_mac_parse(words[1], mac) || (n == WORDS_V6 && mac_of_duid(words[4], mac)))
+		take(s, mac, words[2], (int64_t)ends_s);
 }
 
 static void
@@ -78,7 +99,8 @@ scan_lines(const struct scan *s, char *text)
 	}
 }
 
-/* [{"ip-address": "192.0.2.10", "mac-address": "52:…", "expiry-time": 1732460000}] */
+/* [{"ip-address": "192.0.2.10", "mac-address": "52:…", "expiry-time": 1732460000}]; of IPv6 there
+ * may be a "client-id" alone. */
 static void
 scan_status(const struct scan *s, json_object *list)
 {
@@ -86,10 +108,15 @@ scan_status(const struct scan *s, json_object *list)
 
 	for (size_t i = 0; i < count; i++) {
 		json_object *row = json_object_array_get_idx(list, i);
+		unsigned char mac[NET_MAC_LEN];
+		const char *own, *client;
 
-		if (json_object_is_type(row, json_type_object))
-			take(s, json_string(row, "mac-address"), json_string(row, "ip-address"),
-			    json_int(row, "expiry-time"));
+		if (!json_object_is_type(row, json_type_object))
+			continue;
+		own = json_string(row, "mac-address");
+		client = json_string(row, "client-id");
+		if (own != NULL ? net_mac_parse(own, mac) : client != NULL && mac_of_duid(client, mac))
+			take(s, mac, json_string(row, "ip-address"), json_int(row, "expiry-time"));
 	}
 }
 
@@ -121,17 +148,16 @@ scan_networkd(const struct scan *s, json_object *doc)
 		json_object *row = json_object_array_get_idx(list, i);
 		struct net_addr a = { .family = AF_INET };
 		unsigned char mac[NET_MAC_LEN];
-		char mac_text[18], text[NET_TEXT_MAX];
+		char text[NET_TEXT_MAX];
 		int64_t ends_us;
 
 		if (!json_object_is_type(row, json_type_object) ||
 		    !bytes_of(row, "HardwareAddress", mac, sizeof(mac)) ||
 		    !bytes_of(row, "Address", a.bytes, 4))
 			continue;
-		net_mac_text(mac, mac_text);
 		net_addr_text(&a, NULL, text);
 		ends_us = json_int(row, "ExpirationRealtimeUSec");
-		take(s, mac_text, text, ends_us == 0 ? 0 : ends_us / 1000000 + 1);
+		take(s, mac, text, ends_us == 0 ? 0 : ends_us / 1000000 + 1);
 	}
 }
 

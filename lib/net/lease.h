@@ -12,8 +12,9 @@
 
 typedef void lease_fn(void *arg, const struct net_addr *address, const char *place);
 
-/* Of a file's text: dnsmasq's lines, libvirt's JSON (*.status), systemd-networkd's JSON.  now_s:
- * leases that ended before are left out.  place: handed to fn.  text: changed. */
+/* Of a file's text: dnsmasq's lines, libvirt's JSON (*.status), systemd-networkd's JSON.  Of IPv6
+ * only those whose client is identified by its card.  now_s: leases that ended before are left out.
+ * place: handed to fn.  text: changed. */
 void lease_scan(char *text, const unsigned char mac[NET_MAC_LEN], int64_t now_s, const char *place,
     lease_fn *fn, void *arg);
 /* Of all files in the usual places and of patterns (ends with NULL; itself NULL: none more). */

@@ -193,6 +193,8 @@ END_TEST
 
 /* ---- who is believed ---- */
 
+enum { SEEK_MS = 100, RESORT_MS = 1000, LOOKS_MS = 4 * SEEK_MS }; /* LOOKS: several of them */
+
 struct seeking {
 	struct loop *loop;
 	struct timer *timer;
@@ -245,7 +247,8 @@ on_enough(void *arg)
 static void
 setup(struct seeking *s)
 {
-	struct address_config config = { .mac = MAC, .bridge = "br0" };
+	struct address_config config = { .mac = MAC, .bridge = "br0", .seek_ms = SEEK_MS,
+		.resort_ms = RESORT_MS };
 	CLEANUP_FREE char *agent = NULL;
 
 	*s = (struct seeking){ .loop = loop_create(), .dir = "/tmp/vmm-seek-XXXXXX" };
@@ -274,11 +277,17 @@ done(struct seeking *s)
 }
 
 static void
+write_lease(struct seeking *s, const char *line)
+{
+	ck_assert_int_eq(fs_write(s->lease, line, strlen(line), 0600, NULL), 0);
+}
+
+static void
 lease(struct seeking *s, const char *address)
 {
 	CLEANUP_FREE char *line = xasprintf("0 " MAC " %s x *\n", address);
 
-	ck_assert_int_eq(fs_write(s->lease, line, strlen(line), 0600, NULL), 0);
+	write_lease(s, line);
 }
 
 static void
@@ -311,7 +320,7 @@ START_TEST(address__neighbours__g41_only_ours_on_our_bridge)
 	setup(&s);
 	ip("neighbour replace 10.77.0.5 lladdr " OTHER " dev br0");
 	ip("neighbour replace 10.78.0.5 lladdr " MAC " dev br01");
-	stays(&s, 1300);
+	stays(&s, LOOKS_MS);
 	ck_assert_ptr_null(address_seek_host(s.seek));
 	ck_assert_ptr_nonnull(strstr(address_seek_seen(s.seek), "nor a neighbour"));
 	ip("neighbour replace 10.77.0.6 lladdr " MAC " dev br0 nud reachable");
@@ -328,14 +337,14 @@ START_TEST(address__a_lease__g42_counts_when_the_neighbours_agree)
 	setup(&s);
 	ip("neighbour replace 10.77.0.7 lladdr " OTHER " dev br0");
 	lease(&s, "10.77.0.7");
-	stays(&s, 2300);
+	stays(&s, LOOKS_MS);
 	ck_assert_ptr_null(address_seek_host(s.seek));
 	ck_assert_ptr_nonnull(strstr(address_seek_seen(s.seek), "10.77.0.7, which is of the MAC " OTHER));
 	ip("neighbour replace 10.77.0.7 lladdr " MAC " dev br0 nud permanent");
 	becomes(&s, "10.77.0.7 lease");
 	/* A lease is worth more than a neighbour, and the other way nothing changes. */
 	ip("neighbour replace 10.77.0.8 lladdr " MAC " dev br0 nud reachable");
-	stays(&s, 300);
+	stays(&s, LOOKS_MS);
 	done(&s);
 }
 END_TEST
@@ -346,7 +355,7 @@ START_TEST(address__of_the_host_itself__g45_is_never_believed)
 
 	setup(&s);
 	lease(&s, "10.77.0.1");
-	stays(&s, 1300);
+	stays(&s, LOOKS_MS);
 	ck_assert_ptr_null(address_seek_host(s.seek));
 	done(&s);
 }
@@ -365,7 +374,7 @@ START_TEST(address__another_that_takes_it__g41_ends_the_belief)
 	becomes(&s, "10.77.0.6 neighbour");
 	/* A table that forgets says nothing. */
 	ip("neighbour del 10.77.0.6 dev br0");
-	stays(&s, 300);
+	stays(&s, LOOKS_MS);
 	done(&s);
 }
 END_TEST
@@ -376,13 +385,24 @@ START_TEST(address__ipv6__after_ipv4_and_of_the_link_last)
 
 	setup(&s);
 	ip("neighbour replace fe80::5 lladdr " MAC " dev br0 nud permanent");
-	stays(&s, 1300);
+	stays(&s, LOOKS_MS);
 	ck_assert_ptr_null(address_seek_host(s.seek));
 	ip("neighbour replace 2001:db8::5 lladdr " MAC " dev br0 nud permanent");
 	becomes(&s, "2001:db8::5 neighbour");
 	ip("neighbour replace 10.77.0.5 lladdr " MAC " dev br0 nud permanent");
 	becomes(&s, "10.77.0.5 neighbour");
 	ip("neighbour del 10.77.0.5 dev br0");
+	done(&s);
+	/* Of another MAC: as with IPv4. */
+	setup(&s);
+	ip("neighbour replace 2001:db8::5 lladdr " OTHER " dev br0 nud permanent");
+	write_lease(&s, "0 7 2001:db8::5 x 00:03:00:01:" MAC "\n");
+	stays(&s, LOOKS_MS);
+	ck_assert_ptr_null(address_seek_host(s.seek));
+	ck_assert_ptr_nonnull(
+	    strstr(address_seek_seen(s.seek), "2001:db8::5, which is of the MAC " OTHER));
+	ip("neighbour replace 2001:db8::5 lladdr " MAC " dev br0 nud permanent");
+	becomes(&s, "2001:db8::5 lease");
 	done(&s);
 	/* Nothing else comes: then it is better than nothing. */
 	setup(&s);
@@ -450,7 +470,7 @@ START_TEST(address__an_agent__is_first_but_not_against_the_neighbours)
 	agent = play_agent(&s, SAYS("10.77.0.20"));
 	address_seek_agent(s.seek, true);
 	becomes(&s, "10.77.0.21 neighbour");
-	stays(&s, 300);
+	stays(&s, LOOKS_MS);
 	end_agent(agent);
 	done(&s);
 
@@ -464,6 +484,17 @@ START_TEST(address__an_agent__is_first_but_not_against_the_neighbours)
 	becomes(&s, "10.77.0.20 agent");
 	address_seek_agent(s.seek, false);
 	becomes(&s, "10.77.0.21 lease");
+	end_agent(agent);
+	done(&s);
+
+	setup(&s);
+	ip("neighbour replace 2001:db8::6 lladdr " OTHER " dev br0 nud permanent");
+	agent = play_agent(&s, SAYS("2001:db8::6"));
+	address_seek_agent(s.seek, true);
+	stays(&s, LOOKS_MS);
+	ck_assert_ptr_nonnull(strstr(address_seek_seen(s.seek), "agent says 2001:db8::6"));
+	ip("neighbour replace 2001:db8::6 lladdr " MAC " dev br0 nud permanent");
+	becomes(&s, "2001:db8::6 agent");
 	end_agent(agent);
 	done(&s);
 }
@@ -485,7 +516,7 @@ START_TEST(address__an_agent_behind_a_router__has_its_word_but_never_ours)
 	setup(&s);
 	agent = play_agent(&s, SAYS("10.78.0.1")); /* the host's, on another bridge */
 	address_seek_agent(s.seek, true);
-	stays(&s, 1300);
+	stays(&s, LOOKS_MS);
 	ck_assert_ptr_null(address_seek_host(s.seek));
 	ck_assert_ptr_nonnull(strstr(address_seek_seen(s.seek), "agent says 10.78.0.1"));
 	end_agent(agent);
@@ -508,7 +539,7 @@ START_TEST(address__a_hostile_agent__changes_nothing)
 		agent = play_agent(&s, answers[i]);
 		address_seek_agent(s.seek, true);
 		becomes(&s, "10.77.0.21 neighbour");
-		stays(&s, 200);
+		stays(&s, LOOKS_MS);
 		end_agent(agent);
 		done(&s);
 	}

@@ -87,6 +87,41 @@ START_TEST(lease__dnsmasq__g42_only_ours_and_not_ended)
 }
 END_TEST
 
+START_TEST(lease__dhcpv6__g42_of_the_card_in_the_identifier)
+{
+	static const char *const others[] = {
+		"00:02:00:00:ab:11:52:54:00:12:34:56",		 /* of a vendor: no card in it */
+		"00:04:52:54:00:12:34:56:52:54:00:12:34:56:52:54:00:12", /* of a machine */
+		"00:01:00:06:2a:2b:2c:2d:52:54:00:12:34:56",	 /* no Ethernet */
+		"00:01:00:01:2a:2b:2c:2d:52:54:00:12:34:57",
+		"00:01:00:01:2a:2b:2c:2d:52:54:00:12:34",
+		"00:01:00:01:2a:2b:2c:2d:",
+		"00:01:00:01:52:54:00:12:34:56",
+		"00:03:00:01:52:54:00:12:34:56:78",
+		"00:03:00:01",
+		"52:54:00:12:34:56",
+		"*",
+	};
+
+	finds("2000 192.0.2.10 2001:db8::1\nduid 00:01:00:01:2a:2b:2c:2d:52:54:00:12:34:56\n"
+	      "2000 1193046 2001:db8::5 guest 00:01:00:01:2a:2b:2c:2d:52:54:00:12:34:56\n",
+	    "2001:db8::5 ");
+	finds("0 T1193046 2001:db8::6 * 00:03:00:01:52:54:00:12:34:56\n", "2001:db8::6 ");
+	finds("1000 7 2001:db8::6 * 00:03:00:01:52:54:00:12:34:56\n", "");
+	finds("2000 7 2001:db8::6 00:03:00:01:52:54:00:12:34:56\n", "");
+	finds("2000 7 ::1 * 00:03:00:01:52:54:00:12:34:56\n", "");
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		CLEANUP_FREE char *line = xasprintf("2000 7 2001:db8::5 guest %s\n", others[i]);
+
+		finds(line, "");
+	}
+	finds("[{\"ip-address\":\"2001:db8::5\",\"expiry-time\":2000,\"client-id\":"
+	      "\"00:03:00:01:52:54:00:12:34:56\"},{\"ip-address\":\"2001:db8::6\",\"expiry-time\":2000,"
+	      "\"mac-address\":\"52:54:00:12:34:57\",\"client-id\":\"00:03:00:01:52:54:00:12:34:56\"}]",
+	    "2001:db8::5 ");
+}
+END_TEST
+
 START_TEST(lease__json__libvirt_and_networkd)
 {
 	finds("[{\"ip-address\":\"192.0.2.10\",\"mac-address\":\"52:54:00:12:34:56\",\"expiry-time\":2000},"
@@ -152,6 +187,7 @@ main(void)
 
 	UNIT_CASE(s, addr__text__is_read_and_written);
 	UNIT_CASE(s, lease__dnsmasq__g42_only_ours_and_not_ended);
+	UNIT_CASE(s, lease__dhcpv6__g42_of_the_card_in_the_identifier);
 	UNIT_CASE(s, lease__json__libvirt_and_networkd);
 	UNIT_CASE(s, lease__hostile_text__finds_nothing);
 	UNIT_CASE(s, lease__files__by_patterns_and_their_change_is_seen);
