@@ -186,13 +186,13 @@ def test_g67_a_key_beside_user_data_is_not_dropped():
     host.call("vm.destroy", name="both", force=True)
 
 
-def test_r03_user_networking_is_reached_through_its_forward():
+def test_r03_g45_user_networking_is_reached_through_its_forward():
     host.call("vm.create", name="fwd", image=DISK, memory=32, start=True)
     info = host.call("vm.ssh_info", name="fwd")
     equal(info["host"], "127.0.0.1")
     check(info["port"] not in (0, 22), info)
     host.call("vm.stop", name="fwd", force=True)
-    # G-45: never the host's own sshd
+    # Never the host's own sshd.
     refused("wrong_state", "vm.ssh_info", name="fwd")
     host.call("vm.destroy", name="fwd")
 

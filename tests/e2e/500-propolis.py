@@ -439,7 +439,7 @@ def test_a_guest_that_will_not_power_off():
     host.gone("will-not")
 
 
-def test_what_it_can_not_do_is_refused_before_anything_is_made():
+def test_g46_what_it_can_not_do_is_refused_before_anything_is_made():
     calls = len(host.calls())
     host.refused("unsupported", "vm.create", name="u", backend="propolis", image=host.image,
                  network={"type": "user"})

@@ -81,7 +81,7 @@ def png(data):
 
 # -- SeaBIOS, and the screen --
 
-def test_bios_by_default_and_its_screen():
+def test_g29_bios_by_default_and_its_screen():
     up("plain", "    display: vnc\n")
     equal(inside("plain", "test -d /sys/firmware/efi && echo uefi || echo bios").strip(), "bios")
     row = host.vm("plain")

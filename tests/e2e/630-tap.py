@@ -86,11 +86,13 @@ def spoof(mac):
     tool("ip", "neighbour", "replace", "10.78.0.5", "lladdr", mac, "dev", "br01")
 
 
-def refused(**network):
+def refused(method="vm.create", **network):
+    machine = {"name": "nope", "backend": "qemu", "image": {"path": IMAGE}, "network": network}
     try:
-        host.call("vm.create", name="nope", backend="qemu", image={"path": IMAGE}, network=network)
+        host.call(method, **(machine if method == "vm.create" else
+                             {"project": "/p/VMFile.yaml", "vms": [machine]}))
     except RpcError as e:
-        equal(host.names(), [name for name in host.names() if name != "nope"])
+        check("nope" not in host.names(), host.names())
         return e.error
     raise AssertionError("it was made")
 
@@ -151,6 +153,13 @@ def test_g40_a_bridge_that_is_not_there_is_refused():
     tool("ip", "link", "set", "br01", "down")
     contains(refused(type="tap", bridge="br01")["message"], "'br01' is down")
     tool("ip", "link", "set", "br01", "up")
+
+
+def test_g46_a_vnic_is_refused_by_create_and_plan():
+    for method in ("vm.create", "file.plan"):
+        error = refused(method, type="vnic", link="igb0")
+        equal(error["data"]["name"], "unsupported")
+        contains(error["message"], "network vnic")
 
 
 def test_g40_the_tap_is_up_and_on_its_bridge():
