@@ -15,6 +15,7 @@
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
 #include "lib/hypervisor/hypervisor.h"
+#include "lib/model/network.h"
 
 struct search {
 	const struct vm *except;
@@ -170,6 +171,62 @@ nics_check(struct vmmd *vmmd, const struct vm *vm, uid_t uid, const struct vm_sp
 		return E_EXISTS;
 	}
 	return 0;
+}
+
+void
+nics_normalise(struct vm_spec *spec)
+{
+	for (size_t i = 0; i < vm_spec_nic_count(spec); i++) {
+		struct network_spec *nic = (struct network_spec *)vm_spec_nic(spec, i);
+		CLEANUP_FREE char *address = NULL;
+		struct subnet subnet;
+		const char *why;
+
+		if (network_type(nic) != NETWORK_PRIVATE || nic->address == NULL ||
+		    nic->subnet == NULL || !subnet_parse(nic->subnet, &subnet))
+			continue;
+		address = subnet_address(&subnet, nic->address, &why);
+		if (address != NULL)
+			vm_set_string(&nic->address, address);
+	}
+}
+
+static int
+check_two(const struct vm_spec *spec, const struct network_spec *a, const struct vm_spec *other,
+    const struct network_spec *b, struct err *err)
+{
+	bool together = network_type(a) == NETWORK_PRIVATE && network_type(b) == NETWORK_PRIVATE &&
+	    str_eq(a->name, b->name);
+
+	if (a->mac != NULL && b->mac != NULL && strcasecmp(a->mac, b->mac) == 0) {
+		err_set(err, E_PARAMS, "the machines '%s' and '%s' ask for the same MAC address %s",
+		    other->name, spec->name, a->mac);
+		err_hint(err, "give one of them another 'mac', or leave it out");
+	} else if (together && !str_eq(a->subnet, b->subnet)) {
+		err_set(err, E_PARAMS,
+		    "the private network '%s' has the subnet %s for machine '%s' and %s for machine '%s'",
+		    a->name, b->subnet, other->name, a->subnet, spec->name);
+		err_hint(err, "give it one subnet, the same for all");
+	} else if (together && str_eq(a->address, b->address)) {
+		err_set(err, E_PARAMS, "the machines '%s' and '%s' ask for the same address %s on '%s'",
+		    other->name, spec->name, a->address, a->name);
+		err_hint(err, "give one of them another");
+	} else {
+		return 0;
+	}
+	err_object(err, spec->name);
+	return E_PARAMS;
+}
+
+int
+nics_check_pair(const struct vm_spec *spec, const struct vm_spec *other, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < vm_spec_nic_count(spec); i++)
+		for (size_t k = 0; rc == 0 && k < vm_spec_nic_count(other); k++)
+			rc = check_two(spec, vm_spec_nic(spec, i), other, vm_spec_nic(other, k), err);
+	return rc;
 }
 
 /* ---- the store, and the row ---- */

@@ -32,6 +32,12 @@ void nics_look(const struct vm *vm);
 int nics_check(struct vmmd *vmmd, const struct vm *vm, uid_t uid, const struct vm_spec *spec,
     struct err *err);
 
+/* Addresses on private networks in one way of writing; they must have been checked. */
+void nics_normalise(struct vm_spec *spec);
+/* Two machines that are asked for together: no MAC address twice, and on a private network of both
+ * one subnet and no address twice.  E_PARAMS. */
+int nics_check_pair(const struct vm_spec *spec, const struct vm_spec *other, struct err *err);
+
 struct json_object *nics_encode(const struct vm *vm); /* for the store */
 /* list: what nics_encode wrote, or NULL with the only MAC address of former versions. */
 void nics_decode(struct vm *vm, struct json_object *list, const char *mac);

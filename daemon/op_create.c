@@ -72,6 +72,7 @@ ops_check_spec(struct vmmd *vmmd, struct vm_spec *spec, struct err *err)
 	int rc;
 
 	ports_normalise(&spec->ports);
+	nics_normalise(spec);
 	if (spec->backend == BACKEND_DEFAULT)
 		spec->backend = hv_router_default();
 	rc = hv_router_get(vmmd->router, (enum backend)spec->backend, &hv, err);

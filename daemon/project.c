@@ -264,6 +264,17 @@ check_ports(const struct project *p, const struct member *m, struct err *err)
 	return 0;
 }
 
+static int
+check_nics(const struct project *p, const struct member *m, struct err *err)
+{
+	int rc = 0;
+
+	for (const struct member *other = p->members; rc == 0 && other < m; other++)
+		if (other->selected)
+			rc = nics_check_pair(&m->spec, &other->spec, err);
+	return rc;
+}
+
 int
 project_check(struct project *p, struct err *err)
 {
@@ -275,9 +286,13 @@ project_check(struct project *p, struct err *err)
 	for (size_t i = 0; rc == 0 && i < p->count; i++)
 		if (p->members[i].selected)
 			rc = check_member(p, &p->members[i], err);
-	for (size_t i = 0; rc == 0 && p->verb != PROJECT_DOWN && i < p->count; i++)
-		if (p->members[i].selected)
-			rc = check_ports(p, &p->members[i], err);
+	for (size_t i = 0; rc == 0 && p->verb != PROJECT_DOWN && i < p->count; i++) {
+		if (!p->members[i].selected)
+			continue;
+		rc = check_ports(p, &p->members[i], err);
+		if (rc == 0)
+			rc = check_nics(p, &p->members[i], err);
+	}
 	return rc;
 }
 

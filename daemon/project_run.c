@@ -242,6 +242,11 @@ update_done(void *data)
 	applied = json_object_new_array();
 	if (spec_diff(&vm->spec, &merged, applied) == CHANGE_NONE) {
 		vm_spec_release(&merged); /* all that differs has to wait */
+	} else if (names_field(applied, "network") &&
+	    nics_check(m->project->vmmd, vm, m->project->uid, &merged, &err) != 0) {
+		vm_spec_release(&merged); /* somebody took the address since the check */
+		finish_member(m, &err);
+		return;
 	} else {
 		vm_replace_spec(vm, &merged);
 		m->hosts_changed = names_field(applied, "hosts");
