@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <linux/vhost.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
@@ -223,5 +224,25 @@ tap_verify(int fd, const char *bridge, char ret_name[TAP_NAME_MAX], struct err *
 	if (!tap.up)
 		return err_set(err, E_FAILED, "the tap '%s' is down", r.ifr_name);
 	snprintf(ret_name, TAP_NAME_MAX, "%s", r.ifr_name);
+	return 0;
+}
+
+/* QEMU would warn into its log and go on without. */
+int
+tap_vhost_open(const char *path, int *ret_fd, struct err *err)
+{
+	CLEANUP_FD int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint64_t features;
+
+	*ret_fd = -1;
+	if (fd < 0)
+		return 0;
+	if (ioctl(fd, VHOST_GET_FEATURES, &features) < 0) {
+		err_errno(err, E_UNSUPPORTED, errno, "'%s' can be opened, but does not work", path);
+		err_hint(err, "'sudo modprobe vhost_net' brings it back; without a right to '%s' the "
+			      "network is slower, but works", path);
+		return E_UNSUPPORTED;
+	}
+	*ret_fd = TAKE_FD(fd);
 	return 0;
 }

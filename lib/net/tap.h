@@ -30,4 +30,10 @@ int tap_from_helper(const char *helper, const char *bridge, int *ret_fd, struct 
 /* Is it really up and a member of the bridge?  What it is called. */
 int tap_verify(int fd, const char *bridge, char ret_name[TAP_NAME_MAX], struct err *err);
 
+/* What moves a tap's packets in the kernel.  *ret_fd -1: it is not there, or not for us, and the
+ * emulator moves them.  One that opens but is of no use is an error.  path: for tests, else
+ * TAP_VHOST. */
+#define TAP_VHOST "/dev/vhost-net"
+int tap_vhost_open(const char *path, int *ret_fd, struct err *err);
+
 #endif

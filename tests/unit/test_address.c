@@ -95,6 +95,20 @@ START_TEST(tap__check__g40_says_what_to_do)
 }
 END_TEST
 
+START_TEST(tap__vhost__that_opens_but_does_not_work_is_told)
+{
+	struct err err = ERR_INIT;
+	int fd = 7;
+
+	ck_assert_int_eq(tap_vhost_open("/dev/no-such-device", &fd, &err), 0);
+	ck_assert_int_eq(fd, -1);
+	ck_assert_int_eq(tap_vhost_open("/dev/null", &fd, &err), E_UNSUPPORTED);
+	ck_assert_int_eq(fd, -1);
+	ck_assert_ptr_nonnull(strstr(err.msg, "'/dev/null' can be opened, but does not work"));
+	ck_assert_ptr_nonnull(strstr(err.hint, "modprobe vhost_net"));
+}
+END_TEST
+
 static int
 helper_says(const char *dir, const char *rules, mode_t mode, struct err *err)
 {
@@ -568,6 +582,7 @@ main(void)
 	}
 	UNIT_CASE(s, tap__a_bridge__is_joined_and_left_with_the_descriptor);
 	UNIT_CASE(s, tap__check__g40_says_what_to_do);
+	UNIT_CASE(s, tap__vhost__that_opens_but_does_not_work_is_told);
 	UNIT_CASE(s, tap__helper__g40_names_the_command);
 	UNIT_CASE(s, netlink__routes__tell_whose_an_address_is);
 	UNIT_CASE(s, agent__answers__g42_are_of_our_mac_alone);

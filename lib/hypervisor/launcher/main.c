@@ -147,10 +147,10 @@ make_tap(const struct launch_tap *tap, char ret_name[TAP_NAME_MAX], struct err *
 		rc = pass_fd(fd, tap->to, ret_name, err);
 	if (rc != 0 || tap->vhost_to == 0)
 		return rc;
-	fd = open("/dev/vhost-net", O_RDWR);
-	if (fd < 0)
-		return err_errno(err, E_IO, errno, "can not open '/dev/vhost-net'");
-	return pass_fd(fd, tap->vhost_to, "/dev/vhost-net", err);
+	rc = tap_vhost_open(TAP_VHOST, &fd, err);
+	if (rc == 0 && fd < 0)
+		rc = err_errno(err, E_IO, errno, "can not open '%s'", TAP_VHOST);
+	return rc != 0 ? rc : pass_fd(fd, tap->vhost_to, TAP_VHOST, err);
 }
 
 static int

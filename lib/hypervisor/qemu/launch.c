@@ -300,14 +300,19 @@ static int
 add_taps(struct launch_order *order, const struct hv_config *config, bool *ret_vhost,
     struct err *err)
 {
-	CLEANUP_FD int vhost = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
 	int rc = 0;
 
-	*ret_vhost = vhost >= 0;
 	order->taps.items = xcalloc(NICS_MAX, sizeof(struct launch_tap));
-	for (size_t i = 0; rc == 0 && i < vm_spec_nic_count(config->spec); i++)
-		if (network_type(vm_spec_nic(config->spec, i)) == NETWORK_TAP)
+	for (size_t i = 0; rc == 0 && i < vm_spec_nic_count(config->spec); i++) {
+		CLEANUP_FD int vhost = -1;
+
+		if (network_type(vm_spec_nic(config->spec, i)) != NETWORK_TAP)
+			continue;
+		rc = tap_vhost_open(TAP_VHOST, &vhost, err);
+		*ret_vhost = vhost >= 0;
+		if (rc == 0)
 			rc = add_tap(order, config, i, *ret_vhost, err);
+	}
 	return rc;
 }
 
