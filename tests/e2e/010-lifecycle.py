@@ -134,7 +134,7 @@ def test_g46_what_a_backend_can_not_do_is_refused_before_anything_is_made():
             network={"type": "vnic", "name": "x0"})
     refused("unsupported", "vm.create", name="v", backend="noop", firmware="uefi")
     refused("unsupported", "file.plan", project="/p/VMFile.yaml",
-            vms=[{"name": "v", "backend": "noop", "network": "tap"}])
+            vms=[{"name": "v", "backend": "noop", "network": {"type": "tap", "bridge": "br0"}}])
     equal(host.names(), [])
 
 
@@ -199,7 +199,8 @@ def test_documents_of_older_versions_are_read():
             os.unlink(os.path.join(host.data, name))
     host.start()
     row = host.vm("old")
-    equal((row["network"], row["state"]), ({"type": "vnic", "name": "as it was"}, "prepared"))
+    equal((row["network"], row["state"]),
+          ({"type": "vnic", "name": "as it was", "mac": row["mac"]}, "prepared"))
     host.call("vm.destroy", name="old")
 
 
