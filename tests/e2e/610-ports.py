@@ -225,7 +225,7 @@ def test_ports_of_root_say_so():
 def test_r24_r25_eight_machines_at_once():
     names = [f"m{i}" for i in range(8)]
     for name in names:
-        create(name, "80", "443", "53/udp", start=False)
+        create(name, "80", "443", "53/udp", start=False, display="vnc")
     threads = [threading.Thread(target=host.call, args=("vm.start",), kwargs={"name": n})
                for n in names]
     for t in threads:
@@ -239,6 +239,8 @@ def test_r24_r25_eight_machines_at_once():
     equal((len(set(tcp)), len(set(udp))), (24, 8), "distinct ports")
     equal(len({row["mac"] for row in rows}), 8)
     equal(len({row["ssh"]["port"] for row in rows}), 8)
+    equal(len({row["vnc"] for row in rows}), 8, "displays")
+    check(all(os.path.exists(row["vnc"]) for row in rows))
     check(all(listens(p) for p in tcp) and all(listens(p, "udp") for p in udp))
     destroy(*names)
 

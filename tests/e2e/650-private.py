@@ -227,5 +227,31 @@ def test_another_subnet_waits_for_a_reload():
     down(folder)
 
 
+def test_what_is_on_private_networks_alone_says_why_there_is_no_ssh():
+    disk = os.path.join(host.dir, "disk.raw")
+    with open(disk, "wb") as f:
+        f.truncate(4 << 20)
+    folder = host.project(f"""
+networks: {{lan: }}
+vms:
+  alone: {{image: {disk}, memory: 32, network: {{name: lan}}, cloud-init: {{}}}}
+""")
+    up(folder)
+    for verb in (["ssh", "alone"], ["exec", "alone", "--", "true"]):
+        done = host.vmctl(*verb, cwd=folder, status=None)
+        check(done.returncode != 0, done)
+        contains(done.stderr, "is on private networks alone")
+    file = host.project(f"""
+networks: {{lan: }}
+vms:
+  more: {{image: {disk}, memory: 32, network: {{name: lan}}, cloud-init: {{}}, provision: [{{shell: id}}]}}
+""", "more")
+    for verb in ("plan", "up"):
+        done = host.vmctl(verb, cwd=file, status=None)
+        check(done.returncode not in (0, 10), done)
+        contains(done.stderr, "'more' has provision steps and no network")
+    down(folder)
+
+
 if __name__ == "__main__":
     run(globals(), [host])
