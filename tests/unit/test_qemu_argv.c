@@ -155,6 +155,62 @@ START_TEST(argv__tap__g40_is_a_descriptor_of_the_launcher)
 }
 END_TEST
 
+START_TEST(argv__several_nics__g34_each_has_its_own)
+{
+	struct network_spec nics[] = {
+		{ .present = true, .type = NETWORK_TAP, .bridge = (char *)(uintptr_t)"br0" },
+		{ .present = true, .type = NETWORK_PRIVATE, .name = (char *)(uintptr_t)"lan" },
+		{ .present = true, .type = NETWORK_USER },
+		{ .present = true, .type = NETWORK_TAP, .bridge = (char *)(uintptr_t)"br1" },
+	};
+	static const struct hv_nic known[] = { { .mac = "52:54:00:00:00:01" },
+		{ .mac = "52:54:00:00:00:02", .local_path = "/r/n,1/p0/vm", .remote_path = "/r/n,1/p0.sw" },
+		{ .mac = "52:54:00:00:00:03" }, { .mac = "52:54:00:00:00:04" } };
+	static const char *const types[] = { "tap", "dgram", "user", "tap" };
+	struct vm_spec spec = plain_spec();
+	struct hv_config config = { .id = "1", .uuid = "11111111-2222-4333-8444-555555555555",
+		.name = spec.name, .dir = "/d", .run_dir = "/r", .nics = known, .spec = &spec };
+	struct qemu_disk disk = { 0 };
+	struct qemu_plan plan = { .program = "/usr/bin/qemu-system-x86_64", .config = &config,
+		.disk = &disk, .accel = "tcg", .arch = qemu_arch_get(ARCH_X86_64), .vhost = true };
+	struct strings argv;
+
+	spec.networks = (struct objects){ nics, ARRAY_LEN(nics) };
+	qemu_argv_build(&plan, &argv);
+	for (size_t i = 0; i < ARRAY_LEN(nics); i++) {
+		CLEANUP_FREE char *net = xasprintf("net%zu", i), *nic = xasprintf("nic%zu", i);
+		CLEANUP_FREE char *fd = xasprintf("%d", QEMU_FD_TAP + 2 * (int)i);
+		CLEANUP_FREE char *vhost = xasprintf("%d", QEMU_FD_TAP + 2 * (int)i + 1);
+		json_object *netdev = find(&argv, "-netdev", "id", net), *end = NULL;
+		json_object *device = find(&argv, "-device", "id", nic);
+
+		ck_assert_str_eq(text(netdev, "type"), types[i]);
+		ck_assert_str_eq(text(device, "netdev"), net);
+		ck_assert_str_eq(text(device, "mac"), known[i].mac);
+		if (nics[i].type == NETWORK_TAP) {
+			ck_assert_str_eq(text(netdev, "fd"), fd);
+			ck_assert_str_eq(text(netdev, "vhostfd"), vhost);
+		}
+		if (nics[i].type == NETWORK_PRIVATE) {
+			ck_assert(json_object_object_get_ex(netdev, "local", &end));
+			ck_assert_str_eq(text(end, "path"), known[i].local_path);
+			ck_assert(json_object_object_get_ex(netdev, "remote", &end));
+			ck_assert_str_eq(text(end, "path"), known[i].remote_path);
+		}
+		json_object_put(netdev);
+		json_object_put(device);
+	}
+	ck_assert_uint_eq(count(&argv, "\"addr\":\"0x3\""), 1);
+	done(&argv);
+	/* SSH goes by the forward, wherever it stands. */
+	ck_assert_ptr_eq(vm_spec_login_nic(&spec, NULL), &nics[2]);
+	spec.networks.count = 2;
+	ck_assert_ptr_eq(vm_spec_login_nic(&spec, NULL), &nics[0]);
+	spec.networks = (struct objects){ nics + 1, 1 };
+	ck_assert_ptr_null(vm_spec_login_nic(&spec, NULL));
+}
+END_TEST
+
 START_TEST(argv__disk__whole_graph_is_given)
 {
 	struct vm_spec spec = plain_spec();
@@ -424,6 +480,7 @@ main(void)
 
 	UNIT_CASE(s, argv__g13_hostile_folder__stays_one_value);
 	UNIT_CASE(s, argv__tap__g40_is_a_descriptor_of_the_launcher);
+	UNIT_CASE(s, argv__several_nics__g34_each_has_its_own);
 	UNIT_CASE(s, argv__disk__whole_graph_is_given);
 	UNIT_CASE(s, argv__g76_disk__formats_are_named);
 	UNIT_CASE(s, argv__r01_always__sized_confined_and_versioned);
