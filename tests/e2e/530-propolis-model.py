@@ -31,7 +31,7 @@ def seed_of(name):
 
 def test_what_is_left_out_is_the_backends():
     row = create("left-out")
-    equal(row["network"], {"type": "vnic"})
+    equal(row["network"], {"type": "vnic", "mac": row["mac"]})
     contains(host.state()["links"], f"vm{row['id']}_n0")
     # and a VMFile that says the same is the same machine
     folder = host.project(f"vms:\n  same: {{backend: propolis, image: {host.image}, memory: 64}}\n",
