@@ -25,6 +25,15 @@ json_has(json_object *object, const char *key)
 	return json_member(object, key) != NULL;
 }
 
+/* A text for a line that people read: never NULL, which some C libraries can not print. */
+static inline const char *
+json_shown(json_object *object, const char *key)
+{
+	const char *text = json_string(object, key);
+
+	return text != NULL ? text : "?";
+}
+
 /* 0 for what is no array. */
 static inline size_t
 json_length(json_object *array)

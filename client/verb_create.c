@@ -296,11 +296,12 @@ check(const struct create_args *a, struct err *err)
 	if (a->kernel.kind == FILE_NONE && (a->initrd.kind != FILE_NONE || a->cmdline != NULL))
 		return err_set(err, E_USAGE, "--initrd and --cmdline belong to --kernel");
 	if (a->nics.count > 0 && (network_word(a) != NULL || a->mac != NULL))
-		return err_set(err, E_USAGE, "--nic and what belongs to --network are the same; give one");
+		return err_set(
+		    err, E_USAGE, "--nic and what belongs to --network are the same; give one");
 	if (a->image != NULL && a->image_url != NULL)
 		return err_set(err, E_USAGE, "--image and --image-url are the same; give one");
-	if (a->image == NULL && a->image_url == NULL && a->backend != BACKEND_NOOP && a->cdrom == NULL &&
-	    a->kernel.kind == FILE_NONE) {
+	if (a->image == NULL && a->image_url == NULL && a->backend != BACKEND_NOOP &&
+	    a->cdrom == NULL && a->kernel.kind == FILE_NONE) {
 		err_set(err, E_USAGE, "--image is missing");
 		err_hint(err, "give the path of a disk image, its URL, or a name of "
 			      "'vmctl image catalogue'");
@@ -332,7 +333,7 @@ run_create(struct vmctl *ctl, void *args, struct err *err)
 	}
 	if (rc == 0) {
 		out_json(ctl, result);
-		out_line(ctl, "created '%s' (%s)", a->name, json_string(result, "id"));
+		out_line(ctl, "created '%s' (%s)", a->name, json_shown(result, "id"));
 		if (a->start)
 			out_line(ctl, "started '%s'", a->name);
 	}

@@ -30,8 +30,8 @@ print_words(const struct vmctl *ctl, json_object *backend, const char *key, cons
 	struct sbuf text = { 0 };
 
 	for (size_t i = 0; i < json_length(words); i++)
-		sbuf_addf(&text, "%s%s", i > 0 ? ", " : "",
-		    json_object_get_string(json_item(words, i)));
+		sbuf_addf(
+		    &text, "%s%s", i > 0 ? ", " : "", json_object_get_string(json_item(words, i)));
 	if (text.len > 0)
 		out_line(ctl, "%-12s   %s: %s", "", label, text.data);
 	sbuf_done(&text);
@@ -43,9 +43,9 @@ print_backend(const struct vmctl *ctl, json_object *backend)
 	const char *why_not = json_string(backend, "why_not");
 
 	if (why_not != NULL)
-		out_line(ctl, "%-12s %s: %s", "backend", json_string(backend, "name"), why_not);
+		out_line(ctl, "%-12s %s: %s", "backend", json_shown(backend, "name"), why_not);
 	else
-		out_line(ctl, "%-12s %s%s", "backend", json_string(backend, "name"),
+		out_line(ctl, "%-12s %s%s", "backend", json_shown(backend, "name"),
 		    json_flag(backend, "default") ? " (default)" : "");
 	print_words(ctl, backend, "capabilities", "can");
 	print_words(ctl, backend, "lacks", "lacks");
@@ -55,14 +55,13 @@ print_backend(const struct vmctl *ctl, json_object *backend)
 static void
 print_info(const struct vmctl *ctl, json_object *info)
 {
-	json_object_object_foreach(info, key, value)
-	{
+	json_object_object_foreach(info, key, value) {
 		if (str_eq(key, "backends")) {
 			for (size_t i = 0; i < json_length(value); i++)
 				print_backend(ctl, json_item(value, i));
 		} else if (json_object_is_type(value, json_type_object)) {
 			json_object_object_foreach(value, inner, item)
-			    out_line(ctl, "%-12s %s: %s", key, inner, shown(item));
+				out_line(ctl, "%-12s %s: %s", key, inner, shown(item));
 		} else {
 			out_line(ctl, "%-12s %s", key, shown(value));
 		}

@@ -39,7 +39,7 @@ print_event(const struct vmctl *ctl, json_object *event)
 		puts(text);
 	else
 		out_line(ctl, "%lld %s %s %s %s", (long long)json_int(event, "seq"),
-		    json_string(event, "time"), json_string(event, "kind"), vm != NULL ? vm : "-",
+		    json_shown(event, "time"), json_shown(event, "kind"), vm != NULL ? vm : "-",
 		    data != NULL ? json_object_to_json_string_ext(data,
 				       JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
 				 : "");

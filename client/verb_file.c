@@ -120,7 +120,7 @@ print_changes(const struct vmctl *ctl, const char *name, struct json_object *cha
 		struct json_object *change = json_item(changes, i);
 		const char *when = json_string(change, "when");
 
-		out_line(ctl, "%s:   %s: %s -> %s%s%s%s", name, json_string(change, "field"),
+		out_line(ctl, "%s:   %s: %s -> %s%s%s%s", name, json_shown(change, "field"),
 		    or_nothing(json_string(change, "from")), or_nothing(json_string(change, "to")),
 		    when != NULL ? " (" : "", when != NULL ? when : "", when != NULL ? ")" : "");
 	}
@@ -148,7 +148,7 @@ print_phases(const struct vmctl *ctl, const char *name, struct json_object *phas
 		uint64_t ms = (uint64_t)json_int(phase, "ms");
 		CLEANUP_FREE char *took = text_seconds(ms);
 
-		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_string(phase, "name"), took);
+		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_shown(phase, "name"), took);
 		total += ms;
 	}
 	line = text_seconds(total);
@@ -186,8 +186,8 @@ print_results(const struct vmctl *ctl, struct json_object *result, struct err *e
 		print_phases(ctl, name, json_member(vm, "phases"));
 		if (error == NULL)
 			continue;
-		err_set(&one, err_from_name(json_string(error, "name")), "%s",
-		    json_string(error, "message"));
+		err_set(&one, err_from_name(json_shown(error, "name")), "%s",
+		    json_shown(error, "message"));
 		if (json_string(error, "hint") != NULL)
 			err_hint(&one, "%s", json_string(error, "hint"));
 		if (failed++ > 0)
@@ -230,9 +230,9 @@ run_plan(struct vmctl *ctl, void *args, struct err *err)
 	for (size_t i = 0; i < json_length(vms); i++) {
 		struct json_object *vm = json_item(vms, i);
 
-		out_line(ctl, "%s: %s", json_string(vm, "name"), json_string(vm, "action"));
-		print_changes(ctl, json_string(vm, "name"), json_member(vm, "changes"));
-		print_warnings(ctl, json_string(vm, "name"), json_member(vm, "warnings"));
+		out_line(ctl, "%s: %s", json_shown(vm, "name"), json_shown(vm, "action"));
+		print_changes(ctl, json_shown(vm, "name"), json_member(vm, "changes"));
+		print_warnings(ctl, json_shown(vm, "name"), json_member(vm, "warnings"));
 	}
 	print_orphans(ctl, json_member(result, "orphans"));
 	if (json_flag(result, "work"))

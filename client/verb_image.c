@@ -231,7 +231,7 @@ run_image_tag(struct vmctl *ctl, void *args, struct err *err)
 
 	if (rc == 0) {
 		out_json(ctl, result);
-		out_line(ctl, "'%s' is %s", a->name, json_string(result, "digest"));
+		out_line(ctl, "'%s' is %s", a->name, json_shown(result, "digest"));
 	}
 	json_object_put(result);
 	return rc;
@@ -331,7 +331,7 @@ run_image_prune(struct vmctl *ctl, void *args, struct err *err)
 		struct json_object *image = json_item(images, i);
 
 		out_line(ctl, "%s '%s' (%s)", a->dry_run ? "would remove" : "removed",
-		    name_of(image), json_string(image, "digest"));
+		    name_of(image), json_shown(image, "digest"));
 	}
 	if (parts > 0)
 		out_line(ctl, "%s %lld transfer%s that had broken off",
@@ -367,7 +367,7 @@ run_image_verify(struct vmctl *ctl, void *args, struct err *err)
 		struct json_object *image = json_item(images, i);
 		const char *message = json_string(image, "message");
 
-		out_line(ctl, "%s (%s): %s", name_of(image), json_string(image, "digest"),
+		out_line(ctl, "%s (%s): %s", name_of(image), json_shown(image, "digest"),
 		    json_flag(image, "ok") ? "ok"
 		    : message != NULL      ? message
 					   : "bad");

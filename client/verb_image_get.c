@@ -52,7 +52,7 @@ print_got(const struct vmctl *ctl, struct json_object *result)
 
 	/* Its note was told on the way. */
 	out_line(ctl, "'%s' is %s (%s, %s%s%s%s)", name != NULL ? name : "image",
-	    json_string(image, "digest"), json_string(image, "format"), size,
+	    json_shown(image, "digest"), json_shown(image, "format"), size,
 	    known ? ", was there" : "",
 	    json_int(result, "transferred_bytes") > 0 ? ", fetched " : "",
 	    json_int(result, "transferred_bytes") > 0 ? moved : "");
@@ -214,7 +214,7 @@ print_catalogue(struct json_object *rows)
 		for (size_t k = 0; k < json_length(aliases); k++)
 			sbuf_addf(&also, "%s%s", k > 0 ? ", " : "",
 			    json_object_get_string(json_item(aliases, k)));
-		table_addf(&table, "%s:%s", json_string(row, "name"), json_string(row, "version"));
+		table_addf(&table, "%s:%s", json_shown(row, "name"), json_shown(row, "version"));
 		table_add(&table, json_string(row, "architecture"));
 		table_add(&table, also.data);
 		table_add(&table, json_string(row, "user"));

@@ -112,9 +112,9 @@ print_pushed(const struct vmctl *ctl, struct json_object *result)
 {
 	out_json(ctl, result);
 	out_line(ctl, json_flag(result, "uploaded") ? "pushed to '%s'" : "was there: '%s'",
-	    json_string(result, "reference"));
-	out_line(ctl, "  manifest %s", json_string(result, "digest"));
-	out_line(ctl, "  image %s", json_string(json_member(result, "image"), "digest"));
+	    json_shown(result, "reference"));
+	out_line(ctl, "  manifest %s", json_shown(result, "digest"));
+	out_line(ctl, "  image %s", json_shown(json_member(result, "image"), "digest"));
 }
 
 static int
@@ -269,7 +269,7 @@ run_image_export(struct vmctl *ctl, void *args, struct err *err)
 	if (rc == 0) {
 		size = str_size((uint64_t)json_int(result, "bytes"));
 		out_json(ctl, result);
-		out_line(ctl, "wrote '%s' (%s, %s)", path, json_string(result, "format"), size);
+		out_line(ctl, "wrote '%s' (%s, %s)", path, json_shown(result, "format"), size);
 	}
 	json_object_put(result);
 	return rc;
@@ -298,7 +298,7 @@ run_image_commit(struct vmctl *ctl, void *args, struct err *err)
 	if (rc != 0)
 		return rc;
 	out_json(ctl, result);
-	out_line(ctl, "'%s' is %s", a->name, json_string(json_member(result, "image"), "digest"));
+	out_line(ctl, "'%s' is %s", a->name, json_shown(json_member(result, "image"), "digest"));
 	removed = json_member(result, "removed");
 	for (size_t i = 0; i < json_length(removed); i++)
 		out_line(ctl, "  removed %s", json_object_get_string(json_item(removed, i)));

@@ -39,7 +39,7 @@ print_list(const struct vmctl *ctl, struct json_object *list, const char *word)
 static void
 print_machine(const struct vmctl *ctl, struct json_object *vm)
 {
-	const char *name = json_string(vm, "name"), *new_name = json_string(vm, "new_name");
+	const char *name = json_shown(vm, "name"), *new_name = json_string(vm, "new_name");
 	const char *action = json_string(vm, "action"), *error = json_string(vm, "error");
 	bool can = json_length(json_member(vm, "problems")) == 0;
 	bool renamed = can && new_name != NULL && !str_eq(name, new_name);

@@ -45,11 +45,10 @@ networks_shown(struct json_object *vm)
 	struct json_object *list = json_member(vm, "networks");
 	struct sbuf text = { 0 };
 
-	if (!json_object_is_type(list, json_type_array) || json_object_array_length(list) < 2)
+	if (json_length(list) < 2)
 		return xstrdup(json_string(json_member(vm, "network"), "type"));
-	for (size_t i = 0; i < json_object_array_length(list); i++)
-		sbuf_addf(&text, "%s%s", i > 0 ? "+" : "",
-		    json_string(json_object_array_get_idx(list, i), "type"));
+	for (size_t i = 0; i < json_length(list); i++)
+		sbuf_addf(&text, "%s%s", i > 0 ? "+" : "", json_shown(json_item(list, i), "type"));
 	return sbuf_take(&text);
 }
 
@@ -152,19 +151,21 @@ network_shown(struct json_object *network)
 		   *tap = json_string(network, "tap");
 	static const struct {
 		const char *key, *label;
-	} parts[] = { { "name", "" }, { "link", "over " }, { "address", "" }, { "gateway", "by " } };
+	} parts[] = { { "name", "" }, { "link", "over " }, { "address", "" },
+		{ "gateway", "by " } };
 	struct sbuf text = { 0 };
 	size_t count = 0;
 
 	if (bridge != NULL)
-		return xasprintf("%s (bridge: %s%s%s)", type, bridge, tap != NULL ? ", tap: " : "",
-		    tap != NULL ? tap : "");
+		return xasprintf("%s (bridge: %s%s%s)", type != NULL ? type : "?", bridge,
+		    tap != NULL ? ", tap: " : "", tap != NULL ? tap : "");
 	sbuf_adds(&text, type != NULL ? type : "");
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
 		const char *value = json_string(network, parts[i].key);
 
 		if (value != NULL)
-			sbuf_addf(&text, "%s%s%s", count++ > 0 ? ", " : " (", parts[i].label, value);
+			sbuf_addf(
+			    &text, "%s%s%s", count++ > 0 ? ", " : " (", parts[i].label, value);
 	}
 	if (count > 0)
 		sbuf_addc(&text, ')');
@@ -250,7 +251,7 @@ phases_shown(struct json_object *phases)
 		struct json_object *phase = json_item(phases, i);
 		CLEANUP_FREE char *took = text_seconds((uint64_t)json_int(phase, "ms"));
 
-		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_string(phase, "name"), took);
+		sbuf_addf(&text, "%s%s %s", i > 0 ? ", " : "", json_shown(phase, "name"), took);
 	}
 	return sbuf_take(&text);
 }
@@ -259,18 +260,16 @@ static void
 print_networks(const struct vmctl *ctl, struct json_object *vm)
 {
 	struct json_object *list = json_member(vm, "networks");
-	size_t count =
-	    json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+	size_t count = json_length(list);
 	CLEANUP_FREE char *first = network_shown(json_member(vm, "network"));
 
 	if (count < 2)
 		line(ctl, "Network:", first);
 	for (size_t i = 0; count > 1 && i < count; i++) {
-		struct json_object *nic = json_object_array_get_idx(list, i);
+		struct json_object *nic = json_item(list, i);
 		CLEANUP_FREE char *network = network_shown(nic);
-		const char *mac = json_string(nic, "mac");
 
-		out_line(ctl, "%-12s %s, %s", "Network:", network, mac != NULL ? mac : "?");
+		out_line(ctl, "%-12s %s, %s", "Network:", network, json_shown(nic, "mac"));
 	}
 }
 
@@ -330,8 +329,8 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	line(ctl, "cloud-init:", json_string(vm, "cloud_init"));
 	line(ctl, "Provision:", provision);
 	if (operation != NULL)
-		out_line(ctl, "%-12s %s, %s (%s)", "Operation:", json_string(operation, "kind"),
-		    json_string(operation, "phase"), json_string(operation, "id"));
+		out_line(ctl, "%-12s %s, %s (%s)", "Operation:", json_shown(operation, "kind"),
+		    json_shown(operation, "phase"), json_shown(operation, "id"));
 	print_times(ctl, vm);
 }
 

@@ -17,6 +17,7 @@
 #include "client/conn.h"
 #include "client/files.h"
 #include "client/json.h"
+#include "client/verbs.h"
 #include "lib/base/fs.h"
 #include "lib/base/mem.h"
 #include "lib/base/str.h"
@@ -317,6 +318,77 @@ START_TEST(call__interrupt__cancels_and_waits)
 }
 END_TEST
 
+/* ---- what a daemon of another version may leave out, or say otherwise ---- */
+
+/* What vm.get and vm.list answer; each is a line of a daemon that knows other rows. */
+static const char *const odd_machines[] = {
+	"{}",
+	"[]",
+	"null",
+	"{\"name\":7,\"state\":null,\"firmware\":\"uefi\",\"image\":[],\"ssh\":\"none\"}",
+	"{\"name\":\"a\",\"firmware\":{},\"image\":{\"url\":\"iso\"},\"network\":{},"
+	"\"networks\":[null,{},7],\"ports\":[null,{\"guest_port\":\"x\"}],\"vnc\":5900,"
+	"\"phases\":[{},null,{\"ms\":\"x\"}],\"operation\":{},\"provision\":{\"steps\":1}}",
+	"{\"name\":\"a\",\"network\":{\"bridge\":\"br0\"},\"networks\":{},\"operation\":\"o1\","
+	"\"firmware\":{\"type\":\"uefi\",\"tpm\":1},\"ssh\":{\"host\":\"::1\",\"port\":{}}}",
+};
+static const struct odd_verb {
+	const struct verb *verb;
+	const char *before, *after;
+} odd_verbs[] = {
+	{ &verb_status, "", "" },
+	{ &verb_list, "{\"vms\":[", "]}" },
+};
+
+static void
+answer_oddly(int fd)
+{
+	for (size_t i = 0; i < ARRAY_LEN(odd_verbs); i++)
+		for (size_t k = 0; k < ARRAY_LEN(odd_machines); k++) {
+			CLEANUP_FREE char *line = hear(fd, NULL, NULL);
+			CLEANUP_FREE char *said =
+			    xasprintf("{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":%s%s%s}",
+				odd_verbs[i].before, odd_machines[k], odd_verbs[i].after);
+
+			say(fd, said);
+		}
+}
+
+START_TEST(show__odd_machines__never_null)
+{
+	struct vm_get_args args = { .name = (char *)"a" };
+	struct fake fake;
+	FILE *file = tmpfile();
+	int was = dup(STDOUT_FILENO);
+	CLEANUP_FREE char *text = NULL;
+	size_t len;
+
+	ck_assert_ptr_nonnull(file);
+	fflush(stdout);
+	fake_start(&fake, answer_oddly);
+	dup2(fileno(file), STDOUT_FILENO);
+	for (size_t i = 0; i < ARRAY_LEN(odd_verbs); i++)
+		for (size_t k = 0; k < ARRAY_LEN(odd_machines); k++) {
+			struct err err = ERR_INIT;
+
+			fake.ctl.verb = odd_verbs[i].verb;
+			ck_assert_int_eq(fake.ctl.verb->run(&fake.ctl, &args, &err), 0);
+		}
+	fflush(stdout);
+	dup2(was, STDOUT_FILENO);
+	close(was);
+	fake_end(&fake);
+	lseek(fileno(file), 0, SEEK_SET);
+	ck_assert_int_eq(fs_read_fd(fileno(file), "shown", 1 << 16, &text, &len, NULL), 0);
+	fclose(file);
+	ck_assert_ptr_nonnull(strstr(text, "Network:     ? (bridge: br0)"));
+	ck_assert_ptr_nonnull(strstr(text, "Phases:      ? 0.0s, ? 0.0s, ? 0.0s"));
+	ck_assert_ptr_nonnull(strstr(text, "Operation:   ?, ? (?)"));
+	ck_assert_ptr_nonnull(strstr(text, "?+?+?"));
+	ck_assert_ptr_null(strstr(text, "null"));
+}
+END_TEST
+
 START_TEST(files__attach__once_and_only_regular)
 {
 	char dir[] = "/tmp/test_call.XXXXXX";
@@ -358,6 +430,7 @@ main(void)
 	UNIT_CASE(s, call__daemon_gone__told);
 	UNIT_CASE(s, call__no_json__told);
 	UNIT_CASE(s, call__descriptors__all_in_order);
+	UNIT_CASE(s, show__odd_machines__never_null);
 	UNIT_CASE(s, files__attach__once_and_only_regular);
 	/* Last: the process counts its interrupts. */
 	UNIT_CASE(s, call__interrupt__cancels_and_waits);
