@@ -21,7 +21,7 @@ from harness import (VMCTL, VMMD, Host, RpcError, check, contains, equal, guest_
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 HELPER, USER = "/usr/lib/qemu/qemu-bridge-helper", 61234
-STATION, LAN = "10.77.0.99", "10.77.0."
+STATION, LAN, LAN6 = "10.77.0.99", "10.77.0.", "fd77::"
 
 IMAGE = guest_image()
 folder = tempfile.mkdtemp(prefix="vmm-tap-")
@@ -43,6 +43,7 @@ def namespaces():
         tool("ip", "link", "add", name, "type", "bridge")
         tool("ip", "address", "add", address, "dev", name)
         tool("ip", "link", "set", name, "up")
+    tool("ip", "address", "add", f"{LAN6}1/64", "dev", "br0", "nodad")
     return True
 
 
@@ -254,6 +255,17 @@ def test_an_address_that_another_takes_is_given_up():
     os.kill(host.vm("one")["pid"], signal.SIGCONT)
     tool("ip", "neighbour", "del", address, "dev", "br0")
     wait_until("it is back", lambda: host.vm("one")["ssh"].get("host") == address, 60)
+
+
+def test_an_address_of_ipv6_will_do():
+    wait_until("its SSH server", lambda: host.vmctl(
+        "ssh", "one", "--", "true", status=None).returncode == 0, 120)
+    host.vmctl("ssh", "one", "--", f"sudo ip address add {LAN6}5/64 nodad dev "
+               "$(ip -o -4 route show default | sed 's/.* dev //; s/ .*//')")
+    host.vmctl("exec", "one", "--", "sudo", "systemd-run", "--on-active=0.1", "ip", "-4", "address",
+               "flush", "scope", "global")
+    wait_until("the address", lambda: host.vm("one")["ssh"].get("host") == f"{LAN6}5", 60)
+    equal(host.vmctl("ssh", "one", "--", "cat here").stdout, "here\n")
     host.call("vm.destroy", name="one", force=True)
     equal(members(), [])
 
