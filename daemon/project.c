@@ -52,10 +52,12 @@ project_destroy(struct project *p)
 	if (p == NULL)
 		return;
 	p->ended = true;
-	for (size_t i = 0; i < p->count; i++) {
-		if (p->members[i].held != NULL)
-			image_unhold(p->vmmd->images, p->members[i].held);
-		free(TAKE(p->members[i].held));
+	for (size_t i = 0; i < p->count * MEMBER_IMAGES; i++) {
+		char **held = &p->members[i / MEMBER_IMAGES].held[i % MEMBER_IMAGES];
+
+		if (*held != NULL)
+			image_unhold(p->vmmd->images, *held);
+		free(TAKE(*held));
 	}
 	if (p->kicks > 0)
 		return;

@@ -14,6 +14,8 @@
 
 enum project_verb { PROJECT_PLAN, PROJECT_UP, PROJECT_DOWN, PROJECT_RELOAD };
 
+enum { MEMBER_IMAGES = 2 }; /* of its disk, and in its CD-ROM drive */
+
 struct member {
 	struct project *project;
 	struct vm_spec spec; /* as asked for; descriptors until they are taken */
@@ -30,7 +32,7 @@ struct member {
 	struct job *job;
 	struct err job_err;
 	char *dir; /* for the job */
-	char *held; /* digest of the image that it is to be made of; NULL */
+	char *held[MEMBER_IMAGES]; /* digests of the images that it is to be made of; NULL */
 };
 
 struct project {
@@ -49,7 +51,7 @@ struct project {
 	bool ended;   /* to be freed with the last of those */
 	struct job *job;
 	struct err job_err;
-	size_t image_at; /* reload: which image is being taken */
+	size_t image_at; /* reload: which image is being taken, of MEMBER_IMAGES a member */
 	struct image_fetch *fetch;
 	struct fetch_auth auth; /* for images */
 };

@@ -107,12 +107,21 @@ check_cancel(struct operation *op)
 
 static void take_next_image(struct project *p);
 
+static struct image_spec *
+image_at(struct project *p)
+{
+	struct vm_spec *spec = &p->members[p->image_at / MEMBER_IMAGES].spec;
+
+	return p->image_at % MEMBER_IMAGES == 0 ? &spec->image : &spec->cdrom;
+}
+
 static void
 image_got(void *arg, const struct image_got *got, const struct err *err)
 {
 	struct project *p = arg;
-	struct member *m = &p->members[p->image_at];
-	struct image_spec *ref = &m->spec.image;
+	struct member *m = &p->members[p->image_at / MEMBER_IMAGES];
+	struct image_spec *ref = image_at(p);
+	char **held = &m->held[p->image_at % MEMBER_IMAGES];
 
 	p->fetch = NULL;
 	if (err != NULL) {
@@ -129,8 +138,8 @@ image_got(void *arg, const struct image_got *got, const struct err *err)
 	if (got->source != NULL)
 		vm_set_string(&ref->source, got->source);
 	/* Once the old machine is gone, nothing else keeps it. */
-	m->held = xstrdup(got->image->digest);
-	image_hold(p->vmmd->images, m->held, "is needed by a reload");
+	*held = xstrdup(got->image->digest);
+	image_hold(p->vmmd->images, *held, "is needed by a reload");
 	p->image_at++;
 	take_next_image(p);
 }
@@ -147,13 +156,12 @@ image_progress(void *arg, const struct image_progress *progress)
 static void
 take_next_image(struct project *p)
 {
-	for (; p->image_at < p->count; p->image_at++) {
-		struct member *m = &p->members[p->image_at];
-		struct image_spec ref = m->spec.image;
+	for (; p->image_at < p->count * MEMBER_IMAGES; p->image_at++) {
+		struct image_spec ref = *image_at(p);
 		struct image_want want = { &ref, &p->auth, p->uid, IMAGE_REVALIDATE };
 		struct err err = ERR_INIT;
 
-		if (!m->selected || !ref.present)
+		if (!p->members[p->image_at / MEMBER_IMAGES].selected || !ref.present)
 			continue;
 		/* The machine takes the descriptor when it is made. */
 		if (ref.file.kind == FILE_FD) {

@@ -14,7 +14,7 @@ from harness import VMCTL, RpcError, check, contains, equal, run, wait_until
 
 import web
 
-host = ImageHost(base=tempfile.mkdtemp(prefix="vmm-e2e-use-"))
+host = ImageHost(base=tempfile.mkdtemp(prefix="vmm-e2e-use-"), env={"VMMD_ACCEL": "tcg"})
 server = web.Server()
 host.start()
 
@@ -197,6 +197,31 @@ def test_killed_at_any_moment_nothing_is_left():
         host.whole(parts=True)
         host.call("image.prune", all=True)
         equal(host.files(), [], f"after kill {turn}")
+
+
+def test_reload_without_its_cdrom_spares_the_machine():
+    """Nothing is destroyed before the CD-ROM's image is here, as the disk's is."""
+    disc = server.put("/disc.raw", noise())
+    project = """vms:
+  installer:
+    memory: 128MiB
+    disk: 16MiB
+    cdrom: {{url: "{}", insecure-http: true}}
+"""
+    folder = host.project(project.format(disc.url))
+    host.vmctl("up", "--no-provision", cwd=folder)
+    before = host.vm("installer")
+    host.project(project.format(server.url("/later.raw")))
+    error = host.vmctl("reload", "--no-provision", cwd=folder, status=3).stderr
+    contains(error, "machine 'installer'")
+    after = host.vm("installer")
+    equal([after[key] for key in ("id", "pid", "state")],
+          [before[key] for key in ("id", "pid", "state")])
+    later = server.put("/later.raw", noise())
+    host.vmctl("reload", "--no-provision", cwd=folder)
+    check(host.vm("installer")["id"] != before["id"], "it was not made anew")
+    host.refused("wrong_state", "image.rm", image=sha256(later.data))
+    host.clear()
 
 
 run(globals(), [host])
