@@ -14,6 +14,14 @@
 #include "lib/image/reference.h"
 #include "lib/vmfile/vmfile.h"
 
+const char *const lock_image_keys[] = { [LOCK_DISK] = "image", [LOCK_CDROM] = "cdrom" };
+
+const struct image_spec *
+lock_image(const struct vm_spec *spec, enum lock_image which)
+{
+	return which == LOCK_DISK ? &spec->image : &spec->cdrom;
+}
+
 int
 lock_load(const struct vmfile *vmfile, struct lock *ret_lock, struct err *err)
 {
@@ -144,8 +152,9 @@ lock_record(struct vmctl *ctl, struct lock *lock, const struct vmfile *vmfile, c
 	bool missing = false, changed = false;
 	int rc = 0;
 
-	for (size_t i = 0; i < vmfile->vms.count; i++) {
-		CLEANUP_FREE char *key = lock_key(&vmfile_vm(vmfile, i)->image);
+	for (size_t i = 0; i < vmfile->vms.count * LOCK_IMAGES; i++) {
+		CLEANUP_FREE char *key =
+		    lock_key(lock_image(vmfile_vm(vmfile, i / LOCK_IMAGES), i % LOCK_IMAGES));
 
 		missing = missing || (key != NULL && vmlock_find(&lock->entries, key) == NULL);
 	}
@@ -153,15 +162,16 @@ lock_record(struct vmctl *ctl, struct lock *lock, const struct vmfile *vmfile, c
 		rc = call_run(ctl, &call, &result, &err);
 	if (missing && rc == 0)
 		rc = lock_reload(lock, &err);
-	for (size_t i = 0; rc == 0 && missing && i < vmfile->vms.count; i++) {
-		const struct vm_spec *spec = vmfile_vm(vmfile, i);
-		CLEANUP_FREE char *key = lock_key(&spec->image);
+	for (size_t i = 0; rc == 0 && missing && i < vmfile->vms.count * LOCK_IMAGES; i++) {
+		const struct vm_spec *spec = vmfile_vm(vmfile, i / LOCK_IMAGES);
+		CLEANUP_FREE char *key = lock_key(lock_image(spec, i % LOCK_IMAGES));
 		struct json_object *row =
 		    find_row(json_member(result, "vms"), spec->name, vmfile->path);
 
 		if (key != NULL && sent[i] != NULL && vmlock_find(&lock->entries, key) == NULL)
-			changed =
-			    record_one(lock, key, sent[i], json_member(row, "image")) || changed;
+			changed = record_one(lock, key, sent[i],
+				      json_member(row, lock_image_keys[i % LOCK_IMAGES])) ||
+				  changed;
 	}
 	if (rc == 0 && changed)
 		rc = vmlock_save(&lock->entries, lock->path, &err);

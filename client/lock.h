@@ -19,6 +19,11 @@ struct lock {
 	struct vmlock entries;
 };
 
+/* The images of a machine, in both of which a reference may move, and their keys in results. */
+enum lock_image { LOCK_DISK, LOCK_CDROM, LOCK_IMAGES };
+extern const char *const lock_image_keys[]; /* "image", "cdrom" */
+const struct image_spec *lock_image(const struct vm_spec *spec, enum lock_image which);
+
 int lock_load(const struct vmfile *vmfile, struct lock *ret_lock, struct err *err);
 /* As it is now: others may have written it since.  Before a change, so that theirs stays. */
 int lock_reload(struct lock *lock, struct err *err);
@@ -30,9 +35,9 @@ char *lock_key(const struct image_spec *image);
 bool lock_can_pin(const char *key, const char *source);
 /* Pins an image on its way to the daemon, when there is an entry. */
 void lock_apply(const struct lock *lock, const struct image_spec *spec, struct json_object *image);
-/* Adds what the machines of the project stand on.  sent: of each machine of the file, the url that
- * the daemon was given (NULL: none).  That it can not be written is a warning: the machines are
- * there. */
+/* Adds what the machines of the project stand on.  sent: of each machine of the file, LOCK_IMAGES
+ * urls that the daemon was given (NULL: none).  That it can not be written is a warning: the
+ * machines are there. */
 void lock_record(
     struct vmctl *ctl, struct lock *lock, const struct vmfile *vmfile, char *const *sent);
 

@@ -157,24 +157,25 @@ attach(const struct vmfile *vmfile, size_t index, bool needed, struct project_se
 {
 	const struct vm_spec *spec = vmfile_vm(vmfile, index);
 	CLEANUP_FREE char *prefix = xasprintf("vms[%zu]", index), *place = NULL;
-	json_object *image = json_member(vm, "image"), *cdrom = json_member(vm, "cdrom");
 	void *arg = (void *)(uintptr_t)vmfile;
 	size_t known;
 	int rc = files_replace(&send->files, vm_spec_fields, vm, prefix, where, arg, err);
 
 	if (rc != 0)
 		return rc;
-	if (image != NULL)
-		lock_apply(&send->lock, &spec->image, image);
 	known = send->images.count;
-	if (image != NULL)
+	for (size_t i = 0; rc == 0 && i < LOCK_IMAGES; i++) {
+		json_object *image = json_member(vm, lock_image_keys[i]);
+
+		if (image == NULL)
+			continue;
+		lock_apply(&send->lock, lock_image(spec, i), image);
 		rc = images_resolve(&send->images, image, err);
-	if (rc == 0 && image != NULL)
-		send->urls[index] = xstrdup(json_string(image, "url"));
-	if (rc != 0)
-		place = xasprintf("%s.image", prefix);
-	else if (cdrom != NULL && (rc = images_resolve(&send->images, cdrom, err)) != 0)
-		place = xasprintf("%s.cdrom", prefix);
+		if (rc == 0)
+			send->urls[index * LOCK_IMAGES + i] = xstrdup(json_string(image, "url"));
+		else
+			place = xasprintf("%s.%s", prefix, lock_image_keys[i]);
+	}
 	if (!needed)
 		images_forget(&send->images, known);
 	if (rc == 0)
@@ -205,8 +206,8 @@ project_params(const struct vmfile *vmfile, const struct strings *names, struct 
 	int rc = 0;
 
 	if (send != NULL) {
-		send->urls = xcalloc(vmfile->vms.count, sizeof(char *));
-		send->url_count = vmfile->vms.count;
+		send->url_count = vmfile->vms.count * LOCK_IMAGES;
+		send->urls = xcalloc(send->url_count, sizeof(char *));
 		rc = lock_load(vmfile, &send->lock, err);
 	}
 	json_add_string(params, "project", vmfile->path);

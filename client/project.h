@@ -24,7 +24,7 @@ struct project_send { /* zero-initialise */
 	struct sent_files files;
 	struct images images;
 	struct lock lock;
-	char **urls; /* of each machine's image, as it is sent; NULL: it has none */
+	char **urls; /* of each machine's LOCK_IMAGES, as they are sent; NULL: it has none */
 	size_t url_count;
 };
 

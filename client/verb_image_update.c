@@ -123,12 +123,13 @@ update_all(
 {
 	int rc = 0;
 
-	for (size_t i = 0; rc == 0 && i < vmfile->vms.count; i++) {
-		const struct vm_spec *spec = vmfile_vm(vmfile, i);
-		CLEANUP_FREE char *key = lock_key(&spec->image);
+	for (size_t i = 0; rc == 0 && i < vmfile->vms.count * LOCK_IMAGES; i++) {
+		const struct vm_spec *spec = vmfile_vm(vmfile, i / LOCK_IMAGES);
+		const struct image_spec *image = lock_image(spec, i % LOCK_IMAGES);
+		CLEANUP_FREE char *key = lock_key(image);
 
 		if (key != NULL && project_is_asked(names, spec->name) && !is_told(u, key))
-			rc = update_one(u, &spec->image, key, err);
+			rc = update_one(u, image, key, err);
 	}
 	return rc;
 }
@@ -141,8 +142,9 @@ remove_stale(struct update *u, const struct vmfile *vmfile)
 		CLEANUP_FREE char *image = xstrdup(u->lock.entries.items[e].image);
 		bool used = false;
 
-		for (size_t i = 0; !used && i < vmfile->vms.count; i++) {
-			CLEANUP_FREE char *key = lock_key(&vmfile_vm(vmfile, i)->image);
+		for (size_t i = 0; !used && i < vmfile->vms.count * LOCK_IMAGES; i++) {
+			CLEANUP_FREE char *key = lock_key(
+			    lock_image(vmfile_vm(vmfile, i / LOCK_IMAGES), i % LOCK_IMAGES));
 
 			used = str_eq(key, image);
 		}

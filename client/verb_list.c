@@ -298,6 +298,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	CLEANUP_FREE char *ssh = ssh_shown(vm), *provision = provision_shown(vm);
 	CLEANUP_FREE char *ports = ports_shown(json_member(vm, "ports"));
 	CLEANUP_FREE char *image = image_shown(json_member(vm, "image"));
+	CLEANUP_FREE char *cdrom = image_shown(json_member(vm, "cdrom"));
 	CLEANUP_FREE char *disk = str_size((uint64_t)json_int(vm, "disk_bytes"));
 	CLEANUP_FREE char *memory = str_size((uint64_t)json_int(vm, "memory_mib") << 20);
 	CLEANUP_FREE char *firmware = firmware_shown(json_member(vm, "firmware"));
@@ -316,6 +317,7 @@ print_status(const struct vmctl *ctl, struct json_object *vm)
 	line(ctl, "Firmware:", firmware);
 	line(ctl, "Project:", json_string(vm, "project"));
 	line(ctl, "Image:", image);
+	line(ctl, "CD-ROM:", cdrom);
 	line(ctl, "WorkDir:", json_string(vm, "work_dir"));
 	line(ctl, "Overlay:", json_string(vm, "overlay"));
 	line(ctl, "Seed:", json_string(vm, "seed"));

@@ -261,18 +261,18 @@ firmware_row(const struct vm *vm)
 }
 
 static void
-add_image(json_object *row, const struct vm *vm)
+add_image(json_object *row, const char *key, const struct image_spec *spec, const char *digest)
 {
 	json_object *image;
 
-	if (vm->image_digest == NULL)
+	if (digest == NULL)
 		return;
 	image = json_object_new_object();
-	json_add_string(image, "digest", vm->image_digest);
-	json_add_string(image, "name", vm->spec.image.name);
-	json_add_string(image, "url", vm->spec.image.url);
-	json_add_string(image, "source", vm->spec.image.source);
-	json_object_object_add(row, "image", image);
+	json_add_string(image, "digest", digest);
+	json_add_string(image, "name", spec->name);
+	json_add_string(image, "url", spec->url);
+	json_add_string(image, "source", spec->source);
+	json_object_object_add(row, key, image);
 }
 
 static void
@@ -330,7 +330,8 @@ vm_row_json(struct vm *vm)
 	json_add_string(row, "vnc", facts.vnc);
 	json_add_int(row, "owner_uid", vm->owner);
 	json_add_string(row, "project", vm->project);
-	add_image(row, vm);
+	add_image(row, "image", &vm->spec.image, vm->image_digest);
+	add_image(row, "cdrom", &vm->spec.cdrom, vm->spec.cdrom.digest);
 	json_object_object_add(row, "ssh", ssh_row(vm, &facts));
 	if (vm->cloud_init_known)
 		json_add_string(row, "cloud_init", cloudinit_result_names[vm->cloud_init]);

@@ -108,6 +108,7 @@ static const struct result_row firmware_rows[] = {
 	ROW("owner_uid",    INTEGER, "whose it is"), \
 	ROW("project",      STRING,  "real path of the VMFile that it belongs to", MAYBE), \
 	ROW("image",        OBJECT,  "what its disk stands on", MAYBE, .rows = image_name_rows), \
+	ROW("cdrom",        OBJECT,  "what is in its CD-ROM drive", MAYBE, .rows = image_name_rows), \
 	ROW("ssh",          OBJECT,  "how to log in", .rows = ssh_rows), \
 	ROW("cloud_init",   STRING,  "how cloud-init ended in the guest", MAYBE, .words = cloud_init_words), \
 	ROW("provision",    OBJECT,  "its provision steps", .rows = provision_rows), \

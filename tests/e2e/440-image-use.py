@@ -211,6 +211,9 @@ def test_reload_without_its_cdrom_spares_the_machine():
     folder = host.project(project.format(disc.url))
     host.vmctl("up", "--no-provision", cwd=folder)
     before = host.vm("installer")
+    equal(before["cdrom"]["digest"], sha256(disc.data))
+    with open(os.path.join(folder, "VMFile.lock"), encoding="utf-8") as f:
+        contains(f.read(), sha256(disc.data))
     host.project(project.format(server.url("/later.raw")))
     error = host.vmctl("reload", "--no-provision", cwd=folder, status=3).stderr
     contains(error, "machine 'installer'")

@@ -321,9 +321,11 @@ class Locks(Case):
     def up(self, call):
         self.rows = []
         for vm in call.params["vms"]:
-            digest, source = self.meaning(vm["image"])
-            self.rows.append({"name": vm["name"], "project": call.params["project"], "image": {
-                "digest": digest, "source": source, "url": vm["image"].get("url")}})
+            row = {"name": vm["name"], "project": call.params["project"]}
+            for key in {"image", "cdrom"} & set(vm):
+                digest, source = self.meaning(vm[key])
+                row[key] = {"digest": digest, "source": source, "url": vm[key].get("url")}
+            self.rows.append(row)
         return {"vms": []}
 
     def pull(self, call):
@@ -465,6 +467,25 @@ class Locks(Case):
         self.write("VMFile.yaml", "vms:\n  db: {image: ./a.img}\n")
         self.run_vmctl("image", "update")
         self.assertFalse(os.path.exists(os.path.join(self.dir, "VMFile.lock")))
+
+    def test_cdrom_is_kept_as_an_image_is(self):
+        disc = "https://h.example/install.iso"
+        self.means[disc] = ("6", disc)
+        self.write("VMFile.yaml", "vms:\n  new: {cdrom: '%s', disk: 1GiB}\n"
+                   "  web: {image: 'debian:12', cdrom: '%s'}\n" % (disc, disc))
+        self.run_vmctl("up")
+        self.assertIn("6" * 64, self.lock())
+        self.means[disc] = ("8", disc)
+        self.run_vmctl("up")
+        for vm in self.daemon.asked("file.up")[-1].params["vms"]:
+            self.assertEqual(vm["cdrom"]["digest"], "sha256:" + "6" * 64)
+        out, _ = self.run_vmctl("image", "update", "new")
+        self.assertEqual(out, f"{disc}: sha256:666666666666 -> sha256:888888888888\n")
+        self.assertIn("8" * 64, self.lock())
+        self.assertIn("debian:12", self.lock())
+        self.write("VMFile.yaml", "vms:\n  web: {image: 'debian:12'}\n")
+        self.run_vmctl("image", "update")
+        self.assertNotIn(disc, self.lock())
 
     def test_update_keeps_what_was_found_before_a_failure(self):
         self.run_vmctl("up")
