@@ -326,11 +326,11 @@ static const char *const odd_machines[] = {
 	"[]",
 	"null",
 	"{\"name\":7,\"state\":null,\"firmware\":\"uefi\",\"image\":[],\"ssh\":\"none\"}",
-	"{\"name\":\"a\",\"firmware\":{},\"image\":{\"url\":\"iso\"},\"network\":{},"
-	"\"networks\":[null,{},7],\"ports\":[null,{\"guest_port\":\"x\"}],\"vnc\":5900,"
-	"\"phases\":[{},null,{\"ms\":\"x\"}],\"operation\":{},\"provision\":{\"steps\":1}}",
-	"{\"name\":\"a\",\"network\":{\"bridge\":\"br0\"},\"networks\":{},\"operation\":\"o1\","
-	"\"firmware\":{\"type\":\"uefi\",\"tpm\":1},\"ssh\":{\"host\":\"::1\",\"port\":{}}}",
+	("{\"name\":\"a\",\"firmware\":{},\"image\":{\"url\":\"iso\"},\"network\":{},"
+	 "\"networks\":[null,{},7],\"ports\":[null,{\"guest_port\":\"x\"}],\"vnc\":5900,"
+	 "\"phases\":[{},null,{\"ms\":\"x\"}],\"operation\":{},\"provision\":{\"steps\":1}}"),
+	("{\"name\":\"a\",\"network\":{\"bridge\":\"br0\"},\"networks\":{},\"operation\":\"o1\","
+	 "\"firmware\":{\"type\":\"uefi\",\"tpm\":1},\"ssh\":{\"host\":\"::1\",\"port\":{}}}"),
 };
 static const struct odd_verb {
 	const struct verb *verb;
