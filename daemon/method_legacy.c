@@ -40,7 +40,10 @@ struct import {
 	/* the machine in work */
 	char vm_id[13];
 	int overlay_fd;
-	char *dir, *base_path, *base_format, *key_source;
+	char *dir, *base_path, *base_format, *key_source, *vars_source;
+	struct hypervisor *hv;
+	int arch;
+	bool uefi, vars_lost; /* its firmware's variables begin anew */
 	struct vm_spec spec;
 	struct err err;
 };
@@ -63,6 +66,8 @@ clear_work(struct import *im)
 	free(TAKE(im->base_path));
 	free(TAKE(im->base_format));
 	free(TAKE(im->key_source));
+	free(TAKE(im->vars_source));
+	im->vars_lost = false;
 	vm_spec_release(&im->spec);
 	memset(&im->spec, 0, sizeof(im->spec));
 	memset(&im->err, 0, sizeof(im->err));
@@ -108,6 +113,19 @@ take_key(struct import *im, struct err *err)
 	return rc;
 }
 
+static int
+take_firmware(struct import *im, struct err *err)
+{
+	bool kept;
+	int rc;
+
+	if (!im->uefi)
+		return 0;
+	rc = hv_firmware_record(im->hv, im->arch, im->dir, im->vars_source, &kept, err);
+	im->vars_lost = rc == 0 && !kept;
+	return rc;
+}
+
 static void
 disk_job(struct job *job, void *data)
 {
@@ -117,7 +135,7 @@ disk_job(struct job *job, void *data)
 
 	if (disk_adopt_overlay(im->overlay_fd, im->vms.items[im->at].overlay_path, im->base_path,
 		im->base_format, disk, job, &im->err) == 0 &&
-	    hv_disk_record(im->dir, &base, &im->err) == 0)
+	    hv_disk_record(im->dir, &base, &im->err) == 0 && take_firmware(im, &im->err) == 0)
 		take_key(im, &im->err);
 }
 
@@ -136,6 +154,10 @@ disk_done(void *data)
 		vm->spec.ssh.private_key.kind = FILE_PATH;
 		vm->spec.ssh.private_key.path = xstrdup(key);
 	}
+	if (im->vars_lost)
+		json_object_array_add(json_object_object_get(row_of(im, im->at), "notes"),
+		    json_object_new_string("the variables of its firmware do not fit the one that is "
+					   "here; they begin anew"));
 	if (err.code == E_OK)
 		vm_event(vm, VM_EV_PREPARED, "imported", true, &err);
 	machine_over(im, err.code != E_OK ? &err : NULL);
@@ -167,6 +189,8 @@ image_taken(void *arg, const struct image *image, const struct err *err)
 		nics_keep(vm, &macs);
 	}
 	im->dir = xstrdup(vm->dir);
+	im->arch = vm->spec.arch;
+	im->uefi = vm->spec.firmware.type == FIRMWARE_UEFI;
 	im->base_path = xstrdup(image->path);
 	im->base_format = xstrdup(image->format);
 	if (vm_commit(vm, &own) != 0 || fs_mkdirs(vm->dir, 0700, &own) != 0 ||
@@ -183,6 +207,10 @@ spec_of(const struct legacy_vm *old, struct vm_spec *spec)
 	spec->vcpus = old->vcpus;
 	spec->memory_bytes = old->memory_bytes;
 	spec->disk_bytes = old->disk_bytes;
+	if (old->uefi) {
+		spec->firmware.present = true;
+		spec->firmware.type = FIRMWARE_UEFI;
+	}
 	spec->network.present = true;
 	spec->network.type = old->network.type;
 	spec->network.bridge = xstrdup(old->network.bridge);
@@ -192,7 +220,7 @@ spec_of(const struct legacy_vm *old, struct vm_spec *spec)
 static int
 begin(struct import *im, const struct legacy_vm *old, struct err *err)
 {
-	CLEANUP_FREE char *backing = NULL, *at = NULL;
+	CLEANUP_FREE char *backing = NULL, *at = NULL, *work_dir = NULL;
 	struct disk_header header;
 	int rc, fd;
 
@@ -203,6 +231,9 @@ begin(struct import *im, const struct legacy_vm *old, struct err *err)
 	im->spec.image.file.kind = FILE_PATH;
 	im->spec.image.file.path = xstrdup(old->overlay_path != NULL ? old->overlay_path : "");
 	rc = ops_check_spec(im->vmmd, &im->spec, err);
+	if (rc != 0)
+		return rc;
+	rc = hv_router_get(im->vmmd->router, (enum backend)im->spec.backend, &im->hv, err);
 	if (rc != 0)
 		return rc;
 	if (!(hv_router_ops(im->vmmd->router, (enum backend)im->spec.backend)->capabilities &
@@ -221,10 +252,9 @@ begin(struct import *im, const struct legacy_vm *old, struct err *err)
 	at = fs_dirname(im->spec.image.file.path);
 	free(im->base_path);
 	im->base_path = fs_expand(backing, at);
-	if (old->work_dir != NULL)
-		im->key_source = fs_join(old->work_dir, "id_ed25519_generated");
-	else
-		im->key_source = fs_join(at, "id_ed25519_generated");
+	work_dir = xstrdup(old->work_dir != NULL ? old->work_dir : at);
+	im->key_source = fs_join(work_dir, "id_ed25519_generated");
+	im->vars_source = fs_join(work_dir, "efivars.fd");
 	fd = open(im->base_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return err_errno(err, E_IO, errno, "can not open its image '%s'", im->base_path);

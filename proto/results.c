@@ -431,6 +431,7 @@ static const struct result_row legacy_rows[] = {
 	ROW("disk_bytes", INTEGER, "size of its disk; 0: its image's"),
 	ROW("network",    ANY,     "its network"),
 	ROW("mac",        STRING,  "its network card's address", MAYBE),
+	ROW("uefi",       BOOLEAN, "its firmware is UEFI, whose variables are kept where they fit"),
 	ROW("overlay",    STRING,  "its disk's file", MAYBE),
 	ROW("running",    BOOLEAN, "it runs now, and can not be taken over"),
 	ROW("problems",   STRINGS, "why it can not be taken over"),

@@ -343,6 +343,7 @@ legacy_describe(const struct legacy_vm *vm)
 	json_object_object_add(o, "disk_bytes", json_object_new_uint64(vm->disk_bytes));
 	json_object_object_add(o, "network", fields_encode(vm_network_fields, &vm->network));
 	ADD_TEXT("mac", vm->mac);
+	json_object_object_add(o, "uefi", json_object_new_boolean(vm->uefi));
 	ADD_TEXT("overlay", vm->overlay_path);
 #undef ADD_TEXT
 	json_object_object_add(o, "running", json_object_new_boolean(legacy_running(vm)));

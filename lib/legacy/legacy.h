@@ -45,7 +45,7 @@ void legacy_done(struct legacy_vms *vms);
 bool legacy_running(const struct legacy_vm *vm);
 
 /* For people and for JSON: {"name", "new_name", "backend", "vcpus", "memory_mib", "disk_bytes",
- * "network", "mac", "overlay", "running", "problems", "notes"}.  Owned. */
+ * "network", "mac", "uefi", "overlay", "running", "problems", "notes"}.  Owned. */
 struct json_object *legacy_describe(const struct legacy_vm *vm);
 
 #endif

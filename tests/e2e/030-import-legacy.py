@@ -12,6 +12,8 @@ from harness import Host, check, contains, equal, run
 host = Host(env={"VMMD_ACCEL": "tcg"}).start()
 old = os.path.join(host.dir, ".local/share/vmctl")
 MIB = 1 << 20
+VARS = {"x86_64": "/usr/share/OVMF/OVMF_VARS_4M.fd",
+        "aarch64": "/usr/share/AAVMF/AAVMF_VARS.fd"}[os.uname().machine]
 
 
 def qemu_img(*args, cwd=None):
@@ -55,7 +57,16 @@ def prepare():
         file.write(os.urandom(2 * MIB))
         file.truncate(4 * MIB)
     # The documented form of the original, relative to the overlay's folder.
+    boot = old_machine("boot", base, uefi=True)
+    grown = old_machine("grown", base, uefi=True)
+    with open(VARS, "rb") as file:
+        variables = file.read()
+    with open(os.path.join(boot["work_dir"], "efivars.fd"), "wb") as file:
+        file.write(variables[:-1] + b"!")
+    with open(os.path.join(grown["work_dir"], "efivars.fd"), "wb") as file:
+        file.write(variables + variables)
     write_store({
+        "boot": boot, "grown": grown,
         "web": old_machine("web", "../../base.img", vcpus=2, memory_mb=512, disk_gb=None,
                            network={"type": "user"}, ssh_host_port=40022,
                            mac_addr="52:54:00:aa:bb:cc", uefi=False),
@@ -68,7 +79,8 @@ def prepare():
 def test_r05_listed_and_nothing_touched():
     prepare()
     found = rows()
-    equal(sorted(found), ["Old_VM", "gone", "noop", "web"])
+    equal(sorted(found), ["Old_VM", "boot", "gone", "grown", "noop", "web"])
+    equal([found[name]["uefi"] for name in ("web", "boot")], [False, True])
     equal((found["web"]["vcpus"], found["web"]["memory_mib"]), (2, 512))
     equal(found["web"]["network"], {"type": "user"})
     equal((found["Old_VM"]["vcpus"], found["Old_VM"]["memory_mib"]), (1, 1024))
@@ -95,9 +107,10 @@ def test_r05_taken_over_with_its_content():
               for name in ("web", "Old_VM")}
     found = rows("--take", status=1)  # one of them failed
     equal({name: vm["action"] for name, vm in found.items()},
-          {"web": "taken", "Old_VM": "taken", "gone": "failed", "noop": "left"})
+          {"web": "taken", "Old_VM": "taken", "boot": "taken", "grown": "taken",
+           "gone": "failed", "noop": "left"})
     contains(found["gone"]["error"], "/nowhere/overlay.qcow2")
-    equal(sorted(host.names()), ["old-vm", "web"])
+    equal(sorted(host.names()), ["boot", "grown", "old-vm", "web"])
     web = host.vm("web")
     equal((web["state"], web["vcpus"], web["memory_mib"], web["mac"]),
           ("prepared", 2, 512, "52:54:00:aa:bb:cc"))
@@ -111,13 +124,28 @@ def test_r05_taken_over_with_its_content():
         equal(info["virtual-size"], 8 * MIB)
     equal(len(host.call("image.list")["images"]), 1, "one base for both")
     # Nothing is left of the one that failed.
-    equal(len(os.listdir(os.path.join(host.data, "vms"))), 2)
+    equal(len(os.listdir(os.path.join(host.data, "vms"))), 4)
+    # Those of UEFI stay so, with their boot entries where the firmware can read them.
+    for name, ends, new in (("boot", b"!", False), ("grown", None, True)):
+        equal(host.vm(name)["firmware"]["type"], "uefi")
+        with open(os.path.join(host.data, "vms", host.vm(name)["id"], "efivars.fd"), "rb") as f:
+            variables = f.read()
+        equal(len(variables), os.path.getsize(VARS))
+        check(ends is None or variables.endswith(ends), "other variables")
+        equal(any("begin anew" in note for note in found[name]["notes"]), new)
+    equal(host.vm("web")["firmware"]["type"], "bios")
+
+
+def test_taken_over_uefi_machine_starts():
+    host.vmctl("start", "boot")
+    equal(host.vm("boot")["state"], "running")
+    host.vmctl("stop", "boot", "--force")
 
 
 def test_taken_over_machines_survive_a_restart():
     host.restart()
-    equal(sorted(host.names()), ["old-vm", "web"])
-    for name in ("web", "old-vm"):
+    equal(sorted(host.names()), ["boot", "grown", "old-vm", "web"])
+    for name in host.names():
         host.vmctl("destroy", name)
     equal(os.listdir(os.path.join(host.data, "vms")), [])
 

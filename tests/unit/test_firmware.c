@@ -335,6 +335,35 @@ START_TEST(firmware__folders__general_to_specific)
 }
 END_TEST
 
+START_TEST(firmware__former_variables__taken_where_they_fit)
+{
+	struct place p;
+	struct qemu_firmware firmware = { 0 };
+	CLEANUP_FREE char *machine = NULL, *kept = NULL, *was = NULL, *text = NULL;
+	struct err err = ERR_INIT;
+
+	place_init(&p);
+	machine = fs_join(p.dir, "machine");
+	kept = fs_join(machine, "efivars.fd");
+	was = fs_join(p.dir, "was.fd");
+	ck_assert_int_eq(fs_mkdirs(machine, 0700, NULL), 0);
+	describe(&p, p.vendor, "50.json", (struct facts){ .name = "a" });
+	ck_assert_int_eq(
+	    firmware_find(p.folders, qemu_arch_get(ARCH_X86_64), false, &firmware, &err), 0);
+	ck_assert(!firmware_use_vars(&firmware, was));
+	ck_assert(!firmware_use_vars(&firmware, p.dir));
+	put(p.dir, "was.fd", "vars of another size");
+	ck_assert(!firmware_use_vars(&firmware, was));
+	put(p.dir, "was.fd", "vars X");
+	ck_assert(firmware_use_vars(&firmware, was));
+	ck_assert_int_eq(firmware_keep(machine, &firmware, &err), 0);
+	ck_assert_int_eq(fs_read(kept, 64, &text, NULL, NULL), 0);
+	ck_assert_str_eq(text, "vars X");
+	firmware_done(&firmware);
+	place_done(&p);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -349,5 +378,6 @@ main(void)
 	UNIT_CASE(s, firmware__nothing__names_the_package);
 	UNIT_CASE(s, firmware__r23_keep__copied_recorded_and_kept);
 	UNIT_CASE(s, firmware__folders__general_to_specific);
+	UNIT_CASE(s, firmware__former_variables__taken_where_they_fit);
 	return unit_main(s);
 }

@@ -35,6 +35,9 @@ void firmware_done(struct qemu_firmware *firmware);
 /* The machine's own: <dir>/efivars.fd, and <dir>/firmware.json, which says what it belongs to and
  * holds for the life of the disk.  A failure leaves neither. */
 int firmware_keep(const char *dir, const struct qemu_firmware *firmware, struct err *err);
+/* The variables are to be those of the file, if its size and format are what the code expects; its
+ * template otherwise stays, and false is returned. */
+bool firmware_use_vars(struct qemu_firmware *firmware, const char *vars);
 /* E_IMAGE: what was recorded is gone; the hint names the package. */
 int firmware_kept(const char *dir, const struct qemu_arch *arch, struct qemu_firmware *ret_firmware,
     struct err *err);

@@ -7,6 +7,7 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/fs.h"
@@ -57,6 +58,21 @@ firmware_keep(const char *dir, const struct qemu_firmware *firmware, struct err 
 	if (rc != 0)
 		unlink(vars);
 	return rc;
+}
+
+bool
+firmware_use_vars(struct qemu_firmware *firmware, const char *vars)
+{
+	struct stat st, wanted;
+
+	/* A store of 2 MiB firmware has another size than one of 4 MiB firmware. */
+	if (lstat(vars, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    stat(firmware->template, &wanted) < 0 || st.st_size != wanted.st_size ||
+	    !str_eq(firmware->vars_format, "raw"))
+		return false;
+	free(firmware->template);
+	firmware->template = xstrdup(vars);
+	return true;
 }
 
 static int

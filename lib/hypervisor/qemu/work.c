@@ -37,6 +37,23 @@ prepare_firmware(struct hv_job *work)
 	return rc;
 }
 
+int
+hv_firmware_record(const struct hypervisor *hv, int arch, const char *dir, const char *vars,
+    bool *ret_kept, struct err *err)
+{
+	const struct qemu *qemu = (const struct qemu *)hv;
+	struct qemu_firmware firmware = { 0 };
+	int rc = firmware_find((const char *const *)qemu->firmware_folders,
+	    qemu_arch_get(arch), false, &firmware, err);
+
+	if (rc == 0) {
+		*ret_kept = firmware_use_vars(&firmware, vars);
+		rc = firmware_keep(dir, &firmware, err);
+	}
+	firmware_done(&firmware);
+	return rc;
+}
+
 static void
 run(struct job *job, void *data)
 {
