@@ -9,6 +9,7 @@
 
 struct address_seek;
 struct json_object;
+struct shot;
 struct timer;
 
 /* A machine of the QEMU backend, shared by machine.c (its life), start.c (launch), adopt.c,
@@ -77,6 +78,7 @@ struct machine {
 	uint64_t ran_ms, reset_ms;
 
 	char *display_path; /* once it was asked for */
+	struct shot *shots; /* pictures of its screen, the first one being taken; display.c */
 	struct console *console;
 	int busy;
 	bool dead;
