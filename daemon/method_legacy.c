@@ -121,7 +121,10 @@ take_firmware(struct import *im, struct err *err)
 
 	if (!im->uefi)
 		return 0;
-	rc = hv_firmware_record(im->hv, im->arch, im->dir, im->vars_source, &kept, err);
+	if (im->hv->ops->firmware_record == NULL)
+		return err_set(err, E_UNSUPPORTED, "its firmware, UEFI, can not be taken over here");
+	rc = im->hv->ops->firmware_record(
+	    im->hv, im->arch, im->dir, im->vars_source, &kept, err);
 	im->vars_lost = rc == 0 && !kept;
 	return rc;
 }

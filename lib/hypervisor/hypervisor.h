@@ -226,6 +226,12 @@ struct hv_ops {
 	/* What the screen shows, as a PNG; NULL without HV_CAN_DISPLAY. */
 	void (*screenshot)(struct hv_machine *m, hv_picture_fn *done, void *arg);
 
+	/* For a disk that prepare did not make: chooses its UEFI firmware as prepare does, without
+	 * secure boot.  vars: a raw file of the machine's variables; *ret_kept: they fit and are
+	 * taken, else they begin anew.  NULL: not of this backend.  Worker. */
+	int (*firmware_record)(const struct hypervisor *hv, int arch, const char *dir,
+	    const char *vars, bool *ret_kept, struct err *err);
+
 	/* An image left the store: whatever the backend keeps of it may go.  NULL: it keeps nothing. */
 	void (*image_removed)(struct hypervisor *hv, const char *digest);
 };
@@ -265,10 +271,6 @@ void hv_router_image_removed(struct hv_router *router, const char *digest);
 /* For a disk.qcow2 that prepare did not make: records in dir what it stands on, as prepare does.
  * Worker. */
 int hv_disk_record(const char *dir, const struct hv_image *image, struct err *err);
-/* As well for its UEFI firmware, which is chosen as prepare does without secure boot.  vars: a raw file of the machine's
- * variables; *ret_kept: they fit and are taken, else they begin anew.  hv: QEMU's.  Worker. */
-int hv_firmware_record(const struct hypervisor *hv, int arch, const char *dir, const char *vars,
-    bool *ret_kept, struct err *err);
 
 /* Constructors, each in its backend's folder. */
 struct hypervisor *hv_noop_create(const struct hv_env *env);

@@ -505,4 +505,5 @@ const struct hv_ops qemu_ops = {
 	.console_offset = qemu_op_console_offset,
 	.console_close = qemu_op_console_close,
 	.screenshot = qemu_op_screenshot,
+	.firmware_record = qemu_firmware_record,
 };

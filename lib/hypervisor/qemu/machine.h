@@ -115,6 +115,10 @@ void exit_describe(const struct machine *m, const struct process_exit *how, stru
 /* tpm of the machine's life: watches it, and tells its end. */
 void machine_take_tpm(struct machine *m, struct qemu_tpm *tpm); /* taken, may be NULL */
 
+/* work.c */
+int qemu_firmware_record(const struct hypervisor *base, int arch, const char *dir, const char *vars,
+    bool *ret_kept, struct err *err);
+
 /* display.c */
 void qemu_op_screenshot(struct hv_machine *base, hv_picture_fn *done, void *arg);
 

@@ -38,7 +38,7 @@ prepare_firmware(struct hv_job *work)
 }
 
 int
-hv_firmware_record(const struct hypervisor *hv, int arch, const char *dir, const char *vars,
+qemu_firmware_record(const struct hypervisor *hv, int arch, const char *dir, const char *vars,
     bool *ret_kept, struct err *err)
 {
 	const struct qemu *qemu = (const struct qemu *)hv;
