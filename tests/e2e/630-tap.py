@@ -25,7 +25,7 @@ STATION, LAN, LAN6 = "10.77.0.99", "10.77.0.", "fd77::"
 
 IMAGE = guest_image()
 folder = tempfile.mkdtemp(prefix="vmm-tap-")
-children = []
+children, mounts = [], []
 
 
 def tool(*argv):
@@ -278,14 +278,19 @@ def test_g43_without_a_network_there_is_no_address():
     host.call("vm.destroy", name="alone", force=True)
 
 
+def mount(*words):
+    tool("mount", *words)
+    mounts.append(words[-1])
+
+
 def overlay(path):
     """Changes of this folder are seen in this test alone."""
     work = tempfile.mkdtemp(dir=folder)
-    tool("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", work)
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", work)
     for name in ("upper", "work"):
         os.mkdir(os.path.join(work, name))
-    tool("mount", "-t", "overlay", "overlay", "-o",
-         f"lowerdir={path},upperdir={work}/upper,workdir={work}/work", path)
+    mount("-t", "overlay", "overlay", "-o",
+          f"lowerdir={path},upperdir={work}/upper,workdir={work}/work", path)
 
 
 def device(mode):
@@ -293,7 +298,7 @@ def device(mode):
     node = os.path.join(tempfile.mkdtemp(dir=folder), "tun")
     os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
     os.chmod(node, mode)
-    tool("mount", "--bind", node, "/dev/net/tun")
+    mount("--bind", node, "/dev/net/tun")
 
 
 def test_g40_an_ordinary_user_is_told_what_is_missing():
@@ -348,5 +353,6 @@ finally:
     for child in children:
         child.kill()
         child.wait()
-    subprocess.run(["umount", "--recursive", "--lazy", folder], stderr=subprocess.DEVNULL)
+    for place in reversed(mounts):
+        tool("umount", "--lazy", place)
     shutil.rmtree(folder, ignore_errors=True)
