@@ -31,6 +31,12 @@ def inside(name, command, status=0):
     return host.vmctl("exec", name, "--", "sh", "-c", command, status=status).stdout
 
 
+def end_hard(name):
+    """What the guest wrote is on its disk: cloud-init's word on the network may be seconds old."""
+    inside(name, "sync")
+    host.vmctl("stop", "--force", name)
+
+
 def refused(error, method, /, **params):
     try:
         host.call(method, **params)
@@ -102,7 +108,7 @@ def test_g29_bios_by_default_and_its_screen():
 
 
 def test_screenshot_says_what_is_missing():
-    host.vmctl("stop", "--force", "plain")
+    end_hard("plain")
     contains(refused("wrong_state", "vm.screenshot", name="plain"), "its screen is off")
     folder = host.project(f"vms: {{plain: {{image: {IMAGE}, memory: 640MiB, cloud-init: {{}}}}}}",
                           "project-plain")
@@ -137,7 +143,7 @@ def test_g33_r23_uefi_by_one_descriptor():
     contains(inside("efi", "sudo cat /sys/firmware/efi/efivars/"
                            "Mine-12345678-1234-1234-1234-123456789abc"), "mine")
     equal(host.vm("efi")["firmware"]["type"], "uefi", "the flag survives a restart")
-    host.vmctl("stop", "--force", "efi")
+    end_hard("efi")
     host.vmctl("reload", "--no-provision", cwd=folder)
     check("Mine" not in inside_when_ready("efi", "ls /sys/firmware/efi/efivars"), "made anew")
     host.vmctl("destroy", "--force", "efi")
