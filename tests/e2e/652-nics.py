@@ -4,6 +4,7 @@
 and over restarts of the daemon; addresses on private networks."""
 
 import http.server
+import json
 import os
 import threading
 
@@ -161,6 +162,31 @@ def test_g35_a_mac_that_is_taken_while_an_up_runs():
     equal(macs("web"), before)
     equal(host.vm("web")["state"], "stopped")
     down_but(folder, "thief")
+
+
+def test_a_machine_of_a_former_vmmd_keeps_its_mac():
+    """It had one network, and its MAC address was the machine's own: read from the copy of its row,
+    as after the loss of a store."""
+    old = host.call("vm.create", name="old", backend="noop", network="user")
+    copy = os.path.join(host.data, "vms", old["id"], "vm.json")
+    wait_until("the copy", lambda: os.path.exists(copy))
+    host.stop()
+    with open(copy) as f:
+        doc = json.load(f)
+    doc.update(version=1, mac=doc.pop("nics")[0]["mac"])
+    del doc["spec"]["network"]
+    with open(copy, "w") as f:
+        json.dump(doc, f)
+    for name in os.listdir(host.data):
+        if name.startswith("vmm.db"):
+            os.unlink(os.path.join(host.data, name))
+    host.start()
+    equal(macs("old"), [old["mac"]])
+    equal(host.vm("old")["network"]["type"], "user")
+    host.vmctl("start", "old")
+    host.restart()
+    equal(macs("old"), [old["mac"]])
+    host.call("vm.destroy", name="old", force=True)
 
 
 def test_macs_over_a_reload():
