@@ -313,6 +313,12 @@ machine_log(const struct machine *m)
 	return len > 0 ? str_line(text, len) : NULL;
 }
 
+char *
+machine_log_path(const struct machine *m)
+{
+	return xasprintf("%s/%s/root/var/log/vmm.log", m->hv->config->zone_dir, m->zone);
+}
+
 /* ---- the guest's address ---- */
 
 static int

@@ -144,6 +144,7 @@ bool machine_has_nic(const struct machine *m);
 const char *machine_ssh_host(struct machine *m); /* NULL: not known */
 /* The end of the log in its zone, in one line; owned; NULL: there is none. */
 char *machine_log(const struct machine *m);
+char *machine_log_path(const struct machine *m); /* for a person to look at; owned */
 /* Looks for the guest's address in the neighbour tables while the machine runs. */
 void machine_seek_address(struct machine *m);
 

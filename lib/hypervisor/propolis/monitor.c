@@ -89,13 +89,13 @@ static void
 on_failed(struct machine *m)
 {
 	static const char text[] = "propolis-server says that the instance failed";
+	CLEANUP_FREE char *path = machine_log_path(m);
 	struct err err = ERR_INIT;
 
 	m->state = HV_UNKNOWN;
 	if (m->run != NULL) {
 		err_set(&err, E_FAILED, "machine '%s': %s", m->config->name, text);
-		err_hint(&err, "its log is in %s/%s/root/var/log/vmm.log", m->hv->config->zone_dir,
-		    m->zone);
+		err_hint(&err, "its log is in %s", path);
 		run_finish(m, &err);
 	} else if (m->stopping) {
 		machine_halt(m, NULL);

@@ -151,13 +151,12 @@ launch_failed(struct machine *m)
 void
 launch_zone_gone(struct machine *m)
 {
-	CLEANUP_FREE char *words = machine_log(m);
+	CLEANUP_FREE char *words = machine_log(m), *path = machine_log_path(m);
 	struct err err = ERR_INIT;
 
 	err_set(&err, E_FAILED, "the zone '%s' of machine '%s' halted as soon as it had booted%s%s",
 	    m->zone, m->config->name, words != NULL ? ": " : "", words != NULL ? words : "");
-	err_hint(
-	    &err, "its log is in %s/%s/root/var/log/vmm.log", m->hv->config->zone_dir, m->zone);
+	err_hint(&err, "its log is in %s", path);
 	launch_fail(m, &err);
 }
 
@@ -260,6 +259,7 @@ launch_on_again(struct machine *m)
 void
 launch_on_deadline(struct machine *m)
 {
+	CLEANUP_FREE char *path = machine_log_path(m);
 	struct err err = ERR_INIT;
 
 	if (m->phase == PHASE_AWAITING) {
@@ -267,11 +267,8 @@ launch_on_deadline(struct machine *m)
 		    "propolis-server in zone '%s' did not answer at %s within %d s%s%s", m->zone,
 		    m->address, AWAIT_MS / 1000, m->last.code != E_OK ? ": " : "",
 		    m->last.code != E_OK ? m->last.msg : "");
-		err_hint(&err,
-		    "its log is in %s/%s/root/var/log/vmm.log; is the host in the network %s on "
-		    "%s?",
-		    m->hv->config->zone_dir, m->zone, m->hv->config->control_network,
-		    m->hv->config->control_link);
+		err_hint(&err, "its log is in %s; is the host in the network %s on %s?", path,
+		    m->hv->config->control_network, m->hv->config->control_link);
 		launch_fail(m, &err);
 	} else if (m->run != NULL) {
 		err_set(&err, E_TIMEOUT, "the instance of machine '%s' did not run within %d s",
