@@ -23,14 +23,13 @@ def attempt(method, **params):
         return e.error
 
 
-def test_cancelled_in_the_midst():
-    host.faults({"tool": "zoneadm", "verb": "install", "effect": "hang"})
+def cancelled(waits, method, **params):
+    """Cancels a call of another connection once waits() is true; the faults end before that."""
     connection = host.rpc(120)
-    request = connection.begin("vm.create", name="cc", backend="propolis", image=host.image,
-                               memory=64, network=NET)
-    wait_until("the install", lambda: [c for c in host.calls() if c["status"] is None
-                                       and "install" in c["argv"] and process_exists(c["pid"])])
-    operation = [o for o in host.call("operation.list")["operations"] if o["vm"] == "cc"][0]
+    request = connection.begin(method, **params)
+    wait_until(f"{method} to wait", waits)
+    operation = [o for o in host.call("operation.list")["operations"]
+                 if (o["vm"], o["kind"], o["state"]) == (params["name"], method, "running")][0]
     host.faults()
     host.call("operation.cancel", id=operation["id"])
     try:
@@ -39,24 +38,19 @@ def test_cancelled_in_the_midst():
     except RpcError as e:
         equal(e.name, "cancelled", e.error)
     connection.close()
+
+
+def test_cancelled_in_the_midst():
+    host.faults({"tool": "zoneadm", "verb": "install", "effect": "hang"})
+    cancelled(lambda: [c for c in host.calls() if c["status"] is None and "install" in c["argv"]
+                       and process_exists(c["pid"])],
+              "vm.create", name="cc", backend="propolis", image=host.image, memory=64, network=NET)
     host.nothing_left()
 
 
 def cancel_start(name, waits):
     """Cancels a start once waits() is true; what it leaves is what a failed one leaves."""
-    connection = host.rpc(120)
-    request = connection.begin("vm.start", name=name)
-    wait_until("the start to wait", waits)
-    operation = [o for o in host.call("operation.list")["operations"]
-                 if o["vm"] == name and o["kind"] == "vm.start" and o["state"] == "running"][0]
-    host.faults()
-    host.call("operation.cancel", id=operation["id"])
-    try:
-        connection.answer(request)
-        check(False, "it was cancelled")
-    except RpcError as e:
-        equal(e.name, "cancelled", e.error)
-    connection.close()
+    cancelled(waits, "vm.start", name=name)
     host.server_faults()
     wait_until("the zone to be halted", lambda: host.zone_row(name)["state"] == "installed")
     equal((host.vm(name)["state"], host.vm(name)["reason"]), ("stopped", "cancelled"))
