@@ -339,3 +339,50 @@ hosting_job_cancelled(struct hosting *h, hosting_fn *fn, struct err *err)
 {
 	return work(h, fn, 0, true, err);
 }
+
+void
+hosting_ok(int rc, const struct err *err)
+{
+	ck_assert_msg(rc == 0, "%s: %s (%s)", err_name(err->code), err->msg, err->hint);
+}
+
+void
+hosting_prepare(struct hosting *h)
+{
+	struct err err = ERR_INIT;
+
+	hosting_ok(host_prepare(h->m, &h->image, NULL, &err), &err);
+}
+
+void
+hosting_same(const struct hosting *h, const char *before)
+{
+	CLEANUP_FREE char *now = hosting_state(h);
+
+	ck_assert_str_eq(now, before);
+}
+
+char *
+hosting_warm(struct hosting *h)
+{
+	struct err err = ERR_INIT;
+
+	hosting_prepare(h);
+	hosting_ok(host_unprepare(h->m, NULL, &err), &err);
+	free(hosting_calls(h));
+	return hosting_state(h);
+}
+
+bool
+hosting_changes(const char *calls)
+{
+	static const char *const verbs[] = { "zfs create", "zfs clone", "zfs set", "zfs destroy",
+		"zfs rename", "zfs snapshot", "dladm create", "dladm delete", "-f ", "install",
+		"boot", "halt", "dd " };
+
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
+		if (strstr(calls, verbs[i]) != NULL)
+			return true;
+	}
+	return false;
+}

@@ -46,6 +46,14 @@ char *hosting_script(const struct hosting *h); /* the last script that zonecfg w
 bool hosting_hangs(const struct hosting *h); /* a call that was made to hang has begun */
 bool hosting_machine_dir_empty(const struct hosting *h);
 
+/* The call went well; else the test fails with its words. */
+void hosting_ok(int rc, const struct err *err);
+void hosting_prepare(struct hosting *h);
+/* Parents and image are there, nothing of a machine: that state.  Owned. */
+char *hosting_warm(struct hosting *h);
+void hosting_same(const struct hosting *h, const char *before); /* the state is as it was */
+bool hosting_changes(const char *calls); /* do they change anything? */
+
 /* Runs fn as a job with a deadline (0: none) or one that is cancelled when a call of tool hangs. */
 typedef int hosting_fn(struct hosting *h, struct job *job, struct err *err);
 int hosting_job(struct hosting *h, hosting_fn *fn, uint64_t deadline_ms, struct err *err);

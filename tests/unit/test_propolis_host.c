@@ -18,54 +18,6 @@
 #include "tests/unit/hosting.h"
 #include "tests/unit/unit.h"
 
-static void
-ok(int rc, const struct err *err)
-{
-	ck_assert_msg(rc == 0, "%s: %s (%s)", err_name(err->code), err->msg, err->hint);
-}
-
-static void
-prepare(struct hosting *h)
-{
-	struct err err = ERR_INIT;
-
-	ok(host_prepare(h->m, &h->image, NULL, &err), &err);
-}
-
-static void
-same(const struct hosting *h, const char *before)
-{
-	CLEANUP_FREE char *now = hosting_state(h);
-
-	ck_assert_str_eq(now, before);
-}
-
-/* Parents and image are there, nothing of a machine. */
-static char *
-warm(struct hosting *h)
-{
-	struct err err = ERR_INIT;
-
-	prepare(h);
-	ok(host_unprepare(h->m, NULL, &err), &err);
-	free(hosting_calls(h));
-	return hosting_state(h);
-}
-
-static bool
-changes(const char *calls)
-{
-	static const char *const verbs[] = { "zfs create", "zfs clone", "zfs set", "zfs destroy",
-		"zfs rename", "zfs snapshot", "dladm create", "dladm delete", "-f ", "install",
-		"boot", "halt", "dd " };
-
-	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-		if (strstr(calls, verbs[i]) != NULL)
-			return true;
-	}
-	return false;
-}
-
 /* ---- names ---- */
 
 START_TEST(host__names__any_id_gives_valid_ones)
@@ -153,7 +105,7 @@ START_TEST(host__prepare__exact_calls)
 	hosting_start(&h);
 	h.spec.disk_bytes = 10 << 20;
 	hosting_copy_again(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	calls = hosting_calls(&h);
 	expected = xasprintf(
 	    "%s"
@@ -183,11 +135,11 @@ START_TEST(host__prepare__image_there__cloned_only)
 	char name[] = "web0", over[] = "igb1";
 
 	hosting_start(&h);
-	state = warm(&h);
+	state = hosting_warm(&h);
 	h.spec.network.name = name;
 	h.spec.network.link = over;
 	hosting_copy_again(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	calls = hosting_calls(&h);
 	expected = xasprintf("%s"
 			     "zfs get -H -p -o value available rpool/vmm\n"
@@ -199,8 +151,8 @@ START_TEST(host__prepare__image_there__cloned_only)
 			     "zoneadm -z " HOSTING_ZONE " install\n",
 	    look_calls, h.machine_dir);
 	ck_assert_str_eq(calls, expected);
-	ok(host_unprepare(h.m, NULL, &(struct err)ERR_INIT), &(struct err)ERR_INIT);
-	same(&h, state);
+	hosting_ok(host_unprepare(h.m, NULL, &(struct err)ERR_INIT), &(struct err)ERR_INIT);
+	hosting_same(&h, state);
 	hosting_stop(&h);
 }
 END_TEST
@@ -211,7 +163,7 @@ START_TEST(host__prepare__zone_as_agreed)
 	CLEANUP_FREE char *script = NULL, *expected = NULL;
 
 	hosting_start(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	script = hosting_script(&h);
 	expected = xasprintf(
 	    "create -b\nset brand=vmm\nset zonepath=\"%s/" HOSTING_ZONE "\"\n"
@@ -244,7 +196,7 @@ START_TEST(host__prepare__no_network__the_control_link_alone)
 	hosting_start(&h);
 	h.spec.network.type = NETWORK_NONE;
 	hosting_copy_again(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	script = hosting_script(&h);
 	calls = hosting_calls(&h);
 	ck_assert_ptr_null(strstr(script, "_n0"));
@@ -261,7 +213,7 @@ START_TEST(host__prepare__the_bytes_of_the_image)
 	size_t len;
 
 	hosting_start(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	ck_assert_int_eq(fs_read(h.m->names.device, 1 << 23, &data, &len, NULL), 0);
 	ck_assert_uint_eq(len, 4 << 20);
 	ck_assert_int_eq(memcmp(data, "the first sector", 16), 0);
@@ -279,14 +231,14 @@ START_TEST(host__prepare__qcow2__made_raw_on_the_way)
 
 	hosting_start(&h);
 	path = fs_join(h.dir, "image.qcow2");
-	ok(process_run((const char *[]){ "qemu-img", "convert", "-f", "raw", "-O", "qcow2",
+	hosting_ok(process_run((const char *[]){ "qemu-img", "convert", "-f", "raw", "-O", "qcow2",
 			   h.image_path, path, NULL },
 	       NULL, 0, 65536, 60000, NULL, NULL, &out, &err),
 	    &err);
 	process_output_done(&out);
 	h.image.path = path;
 	h.image.format = "qcow2";
-	prepare(&h);
+	hosting_prepare(&h);
 	calls = hosting_calls(&h);
 	from = xasprintf("dd if=%s/image.raw ", h.machine_dir);
 	ck_assert_ptr_nonnull(strstr(calls, from));
@@ -441,12 +393,12 @@ START_TEST(host__prepare__names_are_somebody_elses__refused_and_untouched)
 		ck_assert_msg(host_prepare(h.m, &h.image, NULL, &err) == E_CONFLICT, "%s: %s",
 		    rows[i].change, err.msg);
 		ck_assert_ptr_nonnull(strstr(err.msg, rows[i].object));
-		same(&h, before);
+		hosting_same(&h, before);
 		/* The machine that failed so can be destroyed. */
-		ok(host_unprepare(h.m, NULL, &err), &err);
+		hosting_ok(host_unprepare(h.m, NULL, &err), &err);
 		if (i < 4)
-			ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
-		same(&h, before);
+			hosting_ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
+		hosting_same(&h, before);
 		hosting_stop(&h);
 	}
 }
@@ -459,13 +411,13 @@ START_TEST(host__prepare__again__refused_and_untouched)
 	CLEANUP_FREE char *before = NULL, *calls = NULL;
 
 	hosting_start(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	before = hosting_state(&h);
 	free(hosting_calls(&h));
 	ck_assert_int_eq(host_prepare(h.m, &h.image, NULL, &err), E_EXISTS);
-	same(&h, before);
+	hosting_same(&h, before);
 	calls = hosting_calls(&h);
-	ck_assert(!changes(calls));
+	ck_assert(!hosting_changes(calls));
 	hosting_stop(&h);
 }
 END_TEST
@@ -477,12 +429,12 @@ START_TEST(host__prepare__half_made_image_of_a_crash__made_anew)
 	CLEANUP_FREE char *calls = NULL, *state = NULL;
 
 	hosting_start(&h);
-	ok(host_zfs_parents(&(struct host_turn){ 0 }, &h.config, &err), &err);
+	hosting_ok(host_zfs_parents(&(struct host_turn){ 0 }, &h.config, &err), &err);
 	hosting_change(&h, "s['datasets']['" HOSTING_IMAGE ".part'] = {'type': 'volume', 'props': "
 			   "{'volsize': '1048576', 'vmm:digest': '" HOSTING_DIGEST "'}}; "
 			   "s['datasets']['" HOSTING_IMAGE ".part@image'] = {'type': 'snapshot', "
 			   "'props': {}}");
-	prepare(&h);
+	hosting_prepare(&h);
 	calls = hosting_calls(&h);
 	ck_assert_ptr_nonnull(strstr(calls, "zfs destroy -r " HOSTING_IMAGE ".part\n"));
 	state = hosting_state(&h);
@@ -506,7 +458,7 @@ START_TEST(host__prepare__cancelled__everything_taken_back)
 	CLEANUP_FREE char *before = NULL;
 
 	hosting_start(&h);
-	before = warm(&h);
+	before = hosting_warm(&h);
 	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
 		CLEANUP_FREE char *rule =
 		    xasprintf("[{\"tool\": \"*\", \"verb\": \"%s\", \"nth\": 1, "
@@ -515,7 +467,7 @@ START_TEST(host__prepare__cancelled__everything_taken_back)
 		struct err err = ERR_INIT;
 
 		if (i == 0)
-			ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
+			hosting_ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
 		hosting_fault(&h, rule);
 		ck_assert_int_eq(hosting_job_cancelled(&h, job_prepare, &err), E_CANCELLED);
 		free(hosting_calls(&h));
@@ -524,9 +476,9 @@ START_TEST(host__prepare__cancelled__everything_taken_back)
 			CLEANUP_FREE char *state = hosting_state(&h);
 
 			ck_assert_ptr_null(strstr(state, HOSTING_HEX));
-			free(warm(&h)); /* the image again */
+			free(hosting_warm(&h)); /* the image again */
 		}
-		same(&h, before);
+		hosting_same(&h, before);
 		ck_assert(hosting_machine_dir_empty(&h));
 	}
 	hosting_stop(&h);
@@ -540,15 +492,15 @@ START_TEST(host__prepare__taking_back_fails__told_and_removed_later)
 	CLEANUP_FREE char *before = NULL;
 
 	hosting_start(&h);
-	before = warm(&h);
+	before = hosting_warm(&h);
 	hosting_fault(&h, "[{\"tool\": \"zoneadm\", \"verb\": \"install\", \"stderr\": \"first\"},"
 			  "{\"tool\": \"zfs\", \"verb\": \"destroy\", \"stderr\": \"second\"}]");
 	ck_assert_int_eq(host_prepare(h.m, &h.image, NULL, &err), E_FAILED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "first"));
 	ck_assert_ptr_nonnull(strstr(err.hint, "second"));
 	hosting_fault(&h, NULL);
-	ok(host_unprepare(h.m, NULL, &err), &err);
-	same(&h, before);
+	hosting_ok(host_unprepare(h.m, NULL, &err), &err);
+	hosting_same(&h, before);
 	hosting_stop(&h);
 }
 END_TEST
@@ -614,7 +566,7 @@ START_TEST(host__prepare__several_of_one_image__made_once)
 	ck_assert_ptr_nonnull(first);
 	ck_assert_ptr_null(strstr(first + 1, " -V "));
 	for (int i = 0; i < COUNT; i++) {
-		ok(ones[i].rc, &ones[i].err);
+		hosting_ok(ones[i].rc, &ones[i].err);
 		host_machine_destroy(ones[i].m);
 		free(dirs[i]);
 	}
@@ -714,10 +666,10 @@ START_TEST(host__unprepare__exact_calls_and_nothing_left)
 	CLEANUP_FREE char *before = NULL, *calls = NULL, *again = NULL;
 
 	hosting_start(&h);
-	before = warm(&h);
-	prepare(&h);
+	before = hosting_warm(&h);
+	hosting_prepare(&h);
 	free(hosting_calls(&h));
-	ok(host_unprepare(h.m, NULL, &err), &err);
+	hosting_ok(host_unprepare(h.m, NULL, &err), &err);
 	calls = hosting_calls(&h);
 	ck_assert_str_eq(calls, "zoneadm list -cp\n"
 				"zonecfg -z " HOSTING_ZONE " info attr\n"
@@ -729,10 +681,10 @@ START_TEST(host__unprepare__exact_calls_and_nothing_left)
 				"dladm delete-vnic vm" HOSTING_ID "_n0\n"
 				"zfs get -H -p -o value vmm:machine " HOSTING_CLONE "\n"
 				"zfs destroy -r " HOSTING_CLONE "\n");
-	same(&h, before);
-	ok(host_unprepare(h.m, NULL, &err), &err);
+	hosting_same(&h, before);
+	hosting_ok(host_unprepare(h.m, NULL, &err), &err);
 	again = hosting_calls(&h);
-	ck_assert(!changes(again));
+	ck_assert(!hosting_changes(again));
 	hosting_stop(&h);
 }
 END_TEST
@@ -744,8 +696,8 @@ START_TEST(host__unprepare__the_zone_can_not_be_halted__keeps_links_and_disk)
 	CLEANUP_FREE char *calls = NULL;
 
 	hosting_start(&h);
-	prepare(&h);
-	ok(host_boot(h.m, "fd76:6d6d::5/64", NULL, &err), &err);
+	hosting_prepare(&h);
+	hosting_ok(host_boot(h.m, "fd76:6d6d::5/64", NULL, &err), &err);
 	free(hosting_calls(&h));
 	hosting_fault(&h, "[{\"tool\": \"zoneadm\", \"verb\": \"halt\", \"stderr\": \"never\"}]");
 	ck_assert_int_eq(host_unprepare(h.m, NULL, &err), E_FAILED);
@@ -764,13 +716,13 @@ START_TEST(host__drop_image__in_use__stays)
 	CLEANUP_FREE char *before = NULL, *state = NULL;
 
 	hosting_start(&h);
-	ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err); /* no such thing */
-	prepare(&h);
+	hosting_ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err); /* no such thing */
+	hosting_prepare(&h);
 	before = hosting_state(&h);
 	ck_assert_int_eq(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), E_BUSY);
-	same(&h, before);
-	ok(host_unprepare(h.m, NULL, &err), &err);
-	ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
+	hosting_same(&h, before);
+	hosting_ok(host_unprepare(h.m, NULL, &err), &err);
+	hosting_ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
 	state = hosting_state(&h);
 	ck_assert_ptr_null(strstr(state, HOSTING_HEX));
 	ck_assert_int_eq(host_drop_image(&h.config, "sha256:../../x", NULL, &err), E_IMAGE);

@@ -10,54 +10,6 @@
 #include "tests/unit/hosting.h"
 #include "tests/unit/unit.h"
 
-static void
-ok(int rc, const struct err *err)
-{
-	ck_assert_msg(rc == 0, "%s: %s (%s)", err_name(err->code), err->msg, err->hint);
-}
-
-static void
-prepare(struct hosting *h)
-{
-	struct err err = ERR_INIT;
-
-	ok(host_prepare(h->m, &h->image, NULL, &err), &err);
-}
-
-static void
-same(const struct hosting *h, const char *before)
-{
-	CLEANUP_FREE char *now = hosting_state(h);
-
-	ck_assert_str_eq(now, before);
-}
-
-/* Parents and image are there, nothing of a machine. */
-static char *
-warm(struct hosting *h)
-{
-	struct err err = ERR_INIT;
-
-	prepare(h);
-	ok(host_unprepare(h->m, NULL, &err), &err);
-	free(hosting_calls(h));
-	return hosting_state(h);
-}
-
-static bool
-changes(const char *calls)
-{
-	static const char *const verbs[] = { "zfs create", "zfs clone", "zfs set", "zfs destroy",
-		"zfs rename", "zfs snapshot", "dladm create", "dladm delete", "-f ", "install",
-		"boot", "halt", "dd " };
-
-	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-		if (strstr(calls, verbs[i]) != NULL)
-			return true;
-	}
-	return false;
-}
-
 /* The nth call that prepare makes fails: what was there before is there after, but for the parents
  * and a whole image. */
 static void
@@ -79,7 +31,7 @@ fail_one(struct hosting *h, unsigned nth, const char *effect, const char *call, 
 	made = hosting_state(h);
 	ck_assert_msg(strstr(made, ".part") == NULL, "%s", call);
 	ck_assert_msg(hosting_machine_dir_empty(h), "%s", call);
-	ok(host_drop_image(&h->config, HOSTING_DIGEST, NULL, &err), &err);
+	hosting_ok(host_drop_image(&h->config, HOSTING_DIGEST, NULL, &err), &err);
 	after = hosting_state(h);
 	ck_assert_msg(str_eq(after, before), "%s:\n%s\nwas\n%s", call, after, before);
 }
@@ -97,20 +49,20 @@ each_call_fails(bool done)
 	hosting_start(&h);
 	h.spec.disk_bytes = 10 << 20;
 	hosting_copy_again(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	calls = hosting_calls(&h);
-	ok(host_unprepare(h.m, NULL, &err), &err);
-	ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
+	hosting_ok(host_unprepare(h.m, NULL, &err), &err);
+	hosting_ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
 	before = hosting_state(&h);
 	for (rest = calls; (call = host_line(&rest)) != NULL;) {
 		nth++;
 		if (!done)
 			fail_one(&h, nth, "before", call, before);
-		else if (changes(call))
+		else if (hosting_changes(call))
 			fail_one(&h, nth, "after", call, before);
 	}
 	ck_assert_uint_eq(nth, 18);
-	prepare(&h); /* and then it can be made */
+	hosting_prepare(&h); /* and then it can be made */
 	hosting_stop(&h);
 }
 
@@ -142,10 +94,10 @@ crash_after(struct hosting *h, unsigned nth, const char *call, const char *befor
 	sbuf_done(&rules);
 	ck_assert_int_eq(host_prepare(h->m, &h->image, NULL, NULL), E_FAILED);
 	hosting_fault(h, NULL);
-	ok(host_unprepare(h->m, NULL, &err), &err);
+	hosting_ok(host_unprepare(h->m, NULL, &err), &err);
 	left = hosting_state(h);
 	ck_assert_msg(strstr(left, HOSTING_ID) == NULL, "%s: %s", call, left);
-	ok(host_drop_image(&h->config, HOSTING_DIGEST, NULL, &err), &err);
+	hosting_ok(host_drop_image(&h->config, HOSTING_DIGEST, NULL, &err), &err);
 	after = hosting_state(h);
 	ck_assert_msg(str_eq(after, before), "%s:\n%s\nwas\n%s", call, after, before);
 }
@@ -161,14 +113,14 @@ START_TEST(host__unprepare__the_daemon_ended_while_it_prepared__nothing_left)
 	hosting_start(&h);
 	h.spec.disk_bytes = 10 << 20;
 	hosting_copy_again(&h);
-	prepare(&h);
+	hosting_prepare(&h);
 	calls = hosting_calls(&h);
-	ok(host_unprepare(h.m, NULL, &err), &err);
-	ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
+	hosting_ok(host_unprepare(h.m, NULL, &err), &err);
+	hosting_ok(host_drop_image(&h.config, HOSTING_DIGEST, NULL, &err), &err);
 	before = hosting_state(&h);
 	for (rest = calls; (call = host_line(&rest)) != NULL;) {
 		nth++;
-		if (!changes(call))
+		if (!hosting_changes(call))
 			continue;
 		crash_after(&h, nth, call, before);
 		crashes++;
@@ -184,21 +136,21 @@ START_TEST(host__unprepare__each_call_fails__told_and_done_by_the_next)
 	CLEANUP_FREE char *before = NULL;
 
 	hosting_start(&h);
-	before = warm(&h);
+	before = hosting_warm(&h);
 	for (unsigned nth = 1; nth <= 10; nth++) {
 		CLEANUP_FREE char *rule = xasprintf("[{\"tool\": \"*\", \"nth\": %u, "
 						    "\"stderr\": \"no, said the test\"}]",
 		    nth);
 		struct err err = ERR_INIT;
 
-		prepare(&h);
+		hosting_prepare(&h);
 		hosting_fault(&h, rule);
 		ck_assert_msg(host_unprepare(h.m, NULL, &err) == E_FAILED, "call %u", nth);
 		ck_assert_msg(
 		    strstr(err.msg, "no, said the test") != NULL, "call %u: %s", nth, err.msg);
 		hosting_fault(&h, NULL);
-		ok(host_unprepare(h.m, NULL, &err), &err);
-		same(&h, before);
+		hosting_ok(host_unprepare(h.m, NULL, &err), &err);
+		hosting_same(&h, before);
 	}
 	hosting_stop(&h);
 }

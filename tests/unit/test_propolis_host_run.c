@@ -18,18 +18,10 @@
 #define ADDRESS "fd76:6d6d::5/64"
 
 static void
-ok(int rc, const struct err *err)
-{
-	ck_assert_msg(rc == 0, "%s: %s (%s)", err_name(err->code), err->msg, err->hint);
-}
-
-static void
 start(struct hosting *h)
 {
-	struct err err = ERR_INIT;
-
 	hosting_start(h);
-	ok(host_prepare(h->m, &h->image, NULL, &err), &err);
+	hosting_prepare(h);
 	free(hosting_calls(h));
 }
 
@@ -39,7 +31,7 @@ state_of(struct hosting *h)
 	enum zone_state state = ZONE_UNKNOWN;
 	struct err err = ERR_INIT;
 
-	ok(host_zone_find(&(struct host_turn){ 0 }, h->m->names.zone, &state, &err), &err);
+	hosting_ok(host_zone_find(&(struct host_turn){ 0 }, h->m->names.zone, &state, &err), &err);
 	return state;
 }
 
@@ -52,7 +44,7 @@ START_TEST(host__boot__exact_calls)
 	CLEANUP_FREE char *script = NULL, *calls = NULL, *expected = NULL;
 
 	start(&h);
-	ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
+	hosting_ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
 	script = hosting_script(&h);
 	calls = hosting_calls(&h);
 	expected = xasprintf("zoneadm list -cp\n"
@@ -94,7 +86,7 @@ START_TEST(host__boot__links_are_gone__made_again)
 
 	start(&h);
 	hosting_change(&h, "[s['links'].pop('vm" HOSTING_ID "_' + x) for x in ('n0', 'c0')]");
-	ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
+	hosting_ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
 	calls = hosting_calls(&h);
 	ck_assert_ptr_nonnull(
 	    strstr(calls, "dladm create-vnic -l igb0 -m " HOSTING_MAC " vm" HOSTING_ID "_n0\n"
@@ -155,10 +147,10 @@ START_TEST(host__boot__the_zone_is_up_already__halted_first)
 		CLEANUP_FREE char *change =
 		    xasprintf("s['zones']['" HOSTING_ZONE "']['state'] = '%s'", states[i]);
 
-		ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
+		hosting_ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
 		hosting_change(&h, change);
 		free(hosting_calls(&h));
-		ok(host_boot(h.m, "fd76:6d6d::6/64", NULL, &err), &err);
+		hosting_ok(host_boot(h.m, "fd76:6d6d::6/64", NULL, &err), &err);
 		calls = hosting_calls(&h);
 		ck_assert_ptr_nonnull(strstr(calls, "zoneadm -z " HOSTING_ZONE " halt\n"));
 		ck_assert_int_eq(state_of(&h), ZONE_RUNNING);
@@ -237,11 +229,11 @@ START_TEST(host__halt__until_installed_and_again)
 	CLEANUP_FREE char *calls = NULL;
 
 	start(&h);
-	ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
-	ok(host_halt(h.m, NULL, &err), &err);
+	hosting_ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
+	hosting_ok(host_halt(h.m, NULL, &err), &err);
 	ck_assert_int_eq(state_of(&h), ZONE_INSTALLED);
 	free(hosting_calls(&h));
-	ok(host_halt(h.m, NULL, &err), &err);
+	hosting_ok(host_halt(h.m, NULL, &err), &err);
 	calls = hosting_calls(&h);
 	ck_assert_str_eq(calls, "zoneadm list -cp\n");
 	hosting_stop(&h);
@@ -261,13 +253,13 @@ START_TEST(host__halt__stuck_in_shutting_down__the_state_is_named)
 		struct err err = ERR_INIT;
 
 		start(&h);
-		ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
+		hosting_ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
 		hosting_fault(&h, rules[i]);
 		ck_assert_int_eq(hosting_job(&h, job_halt, 3000, &err), E_TIMEOUT);
 		ck_assert_ptr_nonnull(strstr(err.msg, "'shutting_down'"));
 		ck_assert_ptr_nonnull(strstr(err.hint, "ps -fz " HOSTING_ZONE));
 		hosting_fault(&h, NULL);
-		ok(host_halt(h.m, NULL, &err), &err);
+		hosting_ok(host_halt(h.m, NULL, &err), &err);
 		ck_assert_int_eq(state_of(&h), ZONE_INSTALLED);
 		hosting_stop(&h);
 	}
@@ -280,7 +272,7 @@ START_TEST(host__halt__refused__told)
 	struct err err = ERR_INIT;
 
 	start(&h);
-	ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
+	hosting_ok(host_boot(h.m, ADDRESS, NULL, &err), &err);
 	hosting_fault(&h, "[{\"tool\": \"zoneadm\", \"verb\": \"halt\", \"stderr\": \"never\"}]");
 	ck_assert_int_eq(host_halt(h.m, NULL, &err), E_FAILED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "never"));
@@ -330,7 +322,7 @@ START_TEST(host__zones__all_of_them_with_their_states)
 	    "s['zones']['odd'] = {'state': 'mounted', 'id': None, 'pid': None, 'uuid': "
 	    "'u', 'config': {'props': {'zonepath': '/a:b\\\\c', 'brand': 'x'}, "
 	    "'resources': []}}");
-	ok(host_zones(&h.config, &rows, &count, NULL, &err), &err);
+	hosting_ok(host_zones(&h.config, &rows, &count, NULL, &err), &err);
 	ck_assert_uint_eq(count, 3);
 	ck_assert_str_eq(rows[0].zone, "global");
 	ck_assert_int_eq(rows[0].state, ZONE_RUNNING);
@@ -395,7 +387,7 @@ START_TEST(host__neighbour__a_tool_fails__the_other_is_asked)
 	hosting_start(&h);
 	put(&h, "fake/neighbours.json", "{\"52:54:00:01:02:03\": [\"fd00::7\"]}", 0644);
 	hosting_fault(&h, "[{\"tool\": \"arp\", \"stderr\": \"no arp\"}]");
-	ok(host_neighbour(HOSTING_MAC, address, NULL, &err), &err);
+	hosting_ok(host_neighbour(HOSTING_MAC, address, NULL, &err), &err);
 	ck_assert_str_eq(address, "fd00::7");
 	put(&h, "fake/neighbours.json", "{}", 0644);
 	ck_assert_int_eq(host_neighbour(HOSTING_MAC, address, NULL, &err), E_FAILED);
@@ -489,13 +481,13 @@ START_TEST(host__available__what_is_missing_is_named)
 	CLEANUP_FREE char *rom = NULL, *path = xstrdup(getenv("PATH"));
 
 	hosting_start(&h);
-	ok(host_available(&h.config, &err), &err);
+	hosting_ok(host_available(&h.config, &err), &err);
 	rom = fs_join(h.dir, "opt/blob/OVMF_CODE.fd");
 	h.config.bootrom = "/nowhere/rom";
 	ck_assert_int_eq(host_available(&h.config, &err), E_UNSUPPORTED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "/nowhere/rom"));
 	h.config.bootrom = rom;
-	ok(host_available(&h.config, &err), &err);
+	hosting_ok(host_available(&h.config, &err), &err);
 	h.config.server = "/nowhere/propolis-server";
 	ck_assert_int_eq(host_available(&h.config, &err), E_UNSUPPORTED);
 	ck_assert_ptr_nonnull(strstr(err.msg, "/nowhere/propolis-server"));
@@ -561,13 +553,13 @@ START_TEST(host__tools__plain_locale_and_pfexec_for_who_is_not_root)
 	setenv("LANG", "de_DE.UTF-8", 1);
 	setenv("LC_MESSAGES", "de_DE.UTF-8", 1);
 	if (root) {
-		ok(host_zones(&h.config, &rows, &count, NULL, &err), &err);
+		hosting_ok(host_zones(&h.config, &rows, &count, NULL, &err), &err);
 		free(TAKE(rows));
 		ck_assert_int_eq(fs_read(log, 4096, &words, NULL, NULL), 0);
 		ck_assert_str_eq(words, "");
 		ck_assert_int_eq(seteuid(65534), 0);
 	}
-	ok(host_zones(&h.config, &rows, &count, NULL, &err), &err);
+	hosting_ok(host_zones(&h.config, &rows, &count, NULL, &err), &err);
 	if (root)
 		ck_assert_int_eq(seteuid(0), 0);
 	unsetenv("LANG");
