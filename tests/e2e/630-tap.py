@@ -33,10 +33,12 @@ def tool(*argv):
 
 
 def namespaces():
-    """This process leaves the host's network and mounts; false: it may not."""
+    """This process leaves the host's network and mounts; false: it is not root's."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if os.getuid() != 0 or libc.unshare(CLONE_NEWNS | CLONE_NEWNET) != 0:
+    if os.getuid() != 0:
         return False
+    if libc.unshare(CLONE_NEWNS | CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "root can not leave the host's network here")
     tool("mount", "--make-rprivate", "/")
     tool("ip", "link", "set", "lo", "up")
     for name, address in (("br0", "10.77.0.1/24"), ("br01", "10.78.0.1/24")):
