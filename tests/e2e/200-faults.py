@@ -239,7 +239,7 @@ def test_kill_9_in_the_middle_of_create_and_destroy():
         connection = host.rpc()
         for i in range(4):
             connection.begin("vm.create", name=f"k{i}", image=DISK, memory=32, start=True)
-        time.sleep(0.03 * attempt)
+        time.sleep(0.03 * attempt)  # another moment each time; any will do
         host.kill()
         connection.close()
         host.start()
@@ -249,7 +249,7 @@ def test_kill_9_in_the_middle_of_create_and_destroy():
         connection = host.rpc()
         for name in host.names():
             connection.begin("vm.destroy", name=name, force=True)
-        time.sleep(0.02 * attempt)
+        time.sleep(0.02 * attempt)  # the same
         host.kill()
         connection.close()
         host.start()
