@@ -385,6 +385,7 @@ project_plan(struct project *p)
 		struct member *m = &p->members[i];
 		struct vm *vm = member_vm(m);
 		enum change_when when = CHANGE_NONE;
+		struct err clash = ERR_INIT;
 		json_object *row, *warnings;
 		const char *action;
 
@@ -400,6 +401,9 @@ project_plan(struct project *p)
 		json_add_string(row, "state", vm != NULL ? vm_state_names[vm->state] : NULL);
 		json_object_object_add(row, "changes", json_object_get(m->changes));
 		warnings = ports_warnings(p->vmmd, m->name, p->uid, &m->spec.ports);
+		/* What 'up' would refuse while those others run; 'reload' makes them agree. */
+		if (private_check(p->vmmd, vm, p->uid, p->path, &m->spec, true, &clash) != 0)
+			json_object_array_add(warnings, json_object_new_string(clash.msg));
 		if (json_object_array_length(warnings) > 0)
 			json_object_object_add(row, "warnings", warnings);
 		else

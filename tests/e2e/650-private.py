@@ -218,6 +218,8 @@ def test_another_subnet_waits_for_a_reload():
     folder = host.project(TWO)
     up(folder, "web")
     host.project(TWO.replace("10.66.0", "10.67.0"))
+    done = host.vmctl("plan", cwd=folder, status=10)
+    contains(done.stdout + done.stderr, "has the subnet 10.67.0.0/24, and for machine 'web' another")
     done = up(folder, status=None)
     check(done.returncode != 0, "db would be on a network whose other machine has another subnet")
     contains(done.stderr, "reload")
