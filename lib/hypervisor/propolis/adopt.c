@@ -15,7 +15,7 @@
 #include "lib/hypervisor/propolis/machine.h"
 
 /* LOOKS: a boot that was under way when the daemon was killed may bring the zone up yet. */
-enum { ADOPT_MS = 6000, ASK_MS = 3000, AGAIN_MS = 200, LOOK_MS = 1000, LOOKS = 4 };
+enum { ADOPT_MS = 6000, AGAIN_MS = 200, LOOK_MS = 1000, LOOKS = 4 };
 
 static json_object *
 record(const char *address, bool booted)
@@ -145,9 +145,7 @@ answered(void *arg, const struct rest_reply *reply, const struct err *err)
 		alive(m, HV_PRELAUNCH);
 		finish(m, NULL);
 	} else {
-		m->last = *err;
-		zones_look(m->hv);
-		timer_arm(m->again, AGAIN_MS);
+		instance_again(m, err, AGAIN_MS);
 	}
 	propolis_leave(m);
 }
@@ -155,17 +153,10 @@ answered(void *arg, const struct rest_reply *reply, const struct err *err)
 void
 adoption_on_again(struct machine *m)
 {
-	struct rest_call call = { .method = "GET",
-		.path = "/instance",
-		.expect = 200,
-		.timeout_ms = ASK_MS,
-		.done = answered,
-		.arg = m };
-
 	if (m->rest == NULL)
 		zones_look(m->hv);
 	else
-		rest_call(m->rest, &call);
+		instance_ask(m, answered);
 }
 
 void

@@ -14,7 +14,8 @@
 #include "lib/base/worker.h"
 
 /* An image is converted and copied within the first; the others are a few commands. */
-enum { PREPARE_MS = 3600000, UNPREPARE_MS = 300000, ADDRESS_MS = 10000 };
+enum { PREPARE_MS = 3600000, UNPREPARE_MS = 300000, ADDRESS_MS = 10000,
+	INSTANCE_MS = 3000 };
 /* How often the neighbour tables are read: until an address is known, and then. */
 enum { SEEK_MS = 1000, RECHECK_MS = 30000 };
 
@@ -311,6 +312,27 @@ machine_log(const struct machine *m)
 	while (len > 0 && text[len - 1] == '\n')
 		len--;
 	return len > 0 ? str_line(text, len) : NULL;
+}
+
+void
+instance_ask(struct machine *m, rest_done_fn *done)
+{
+	struct rest_call call = { .method = "GET",
+		.path = "/instance",
+		.expect = 200,
+		.timeout_ms = INSTANCE_MS,
+		.done = done,
+		.arg = m };
+
+	rest_call(m->rest, &call);
+}
+
+void
+instance_again(struct machine *m, const struct err *err, uint64_t delay_ms)
+{
+	m->last = *err;
+	zones_look(m->hv);
+	timer_arm(m->again, delay_ms);
 }
 
 char *

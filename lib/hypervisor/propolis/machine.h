@@ -144,6 +144,11 @@ bool machine_has_nic(const struct machine *m);
 const char *machine_ssh_host(struct machine *m); /* NULL: not known */
 /* The end of the log in its zone, in one line; owned; NULL: there is none. */
 char *machine_log(const struct machine *m);
+/* GET /instance: with 200, the error that it is not, or E_CANCELLED.  done is m's. */
+void instance_ask(struct machine *m, rest_done_fn *done);
+/* It did not answer as it should: again after so long, unless its zone has ended, for then it never
+ * will. */
+void instance_again(struct machine *m, const struct err *err, uint64_t delay_ms);
 char *machine_log_path(const struct machine *m); /* for a person to look at; owned */
 /* Looks for the guest's address in the neighbour tables while the machine runs. */
 void machine_seek_address(struct machine *m);

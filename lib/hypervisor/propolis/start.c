@@ -20,7 +20,6 @@
 enum {
 	BOOT_MS = 90000,
 	AWAIT_MS = 60000,
-	ASK_MS = 3000,
 	AGAIN_MS = 100,
 	ENSURE_MS = 90000,
 	PUT_MS = 30000,
@@ -234,10 +233,7 @@ answered(void *arg, const struct rest_reply *reply, const struct err *err)
 		err_wrap(&own, "the server in zone '%s'", m->zone);
 		launch_fail(m, &own);
 	} else {
-		m->last = *err;
-		/* A zone that ended will never answer. */
-		zones_look(m->hv);
-		timer_arm(m->again, AGAIN_MS);
+		instance_again(m, err, AGAIN_MS);
 	}
 	propolis_leave(m);
 }
@@ -245,15 +241,8 @@ answered(void *arg, const struct rest_reply *reply, const struct err *err)
 void
 launch_on_again(struct machine *m)
 {
-	struct rest_call call = { .method = "GET",
-		.path = "/instance",
-		.expect = 200,
-		.timeout_ms = ASK_MS,
-		.done = answered,
-		.arg = m };
-
 	if (m->phase == PHASE_AWAITING)
-		rest_call(m->rest, &call);
+		instance_ask(m, answered);
 }
 
 void
