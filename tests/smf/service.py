@@ -18,7 +18,8 @@ import xml.etree.ElementTree as ET
 from tap import Cases
 
 # Settings that mean nothing on illumos.
-NOT_HERE = {"accel": "the accelerators of QEMU"}
+NOT_HERE = {"accel": "the accelerators of QEMU", "lease_files": "guests on QEMU's taps",
+            "switcher": "private networks of QEMU's guests"}
 # Where the service knows better than the daemon's default, or the method needs a value.
 VALUES = {"data_dir": "/var/lib/vmm", "runtime_dir": "/var/run/vmm", "group": "vmm",
           "zone_dir": "/zones/vmm"}
