@@ -151,7 +151,9 @@ def test_kill_9_of_the_daemon_midway():
         page.release()
         got = pull(page.url)
         is_disk(got["image"])
-        check(sum(r.sent for r in page.hits) <= len(DISK) + stop, page.hits)
+        # Once it is let go, the dead one's connection swallows what nobody asked for any more.
+        first, *later = page.hits
+        check(min(first.sent, stop) + sum(r.sent for r in later) <= len(DISK) + stop, page.hits)
         equal(got["transferred_bytes"] <= len(DISK), True)
         clear()
 
